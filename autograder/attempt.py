@@ -1,0 +1,85 @@
+"""One attempt: a function, probed on every trial of an exercise, and the evidence of each.
+
+The evidence of a trial is what the probe returned, or {"raised": {...}} if the function raised. Where the exercise has
+rules about how the result is reached, {"steps", "calls"} says how it was.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from autograder.exercise import Exercise
+from autograder.own_code import is_own, own_lines
+
+
+def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str, Any]]:
+    """Probe a function on the trials of a seed and return the evidence of each trial.
+
+    Exceptions of the function become evidence. KeyboardInterrupt does not: it is the learner's way out of a loop.
+    The state of torch's random generator is put back afterwards.
+    """
+    has_rules = exercise.vectorised or bool(exercise.forbidden)
+    all_evidence = []
+    with torch.random.fork_rng(devices=[]):
+        for trial in exercise.trials(seed):
+            torch.manual_seed(seed)
+            conduct = _Conduct()
+            try:
+                with watched(conduct) if has_rules else torch.enable_grad():
+                    evidence = exercise.probe(function, trial.arguments)
+            except (Exception, SystemExit) as error:
+                evidence = {"raised": _raised(error)}
+            if has_rules:
+                evidence |= {"steps": conduct.steps, "calls": sorted(conduct.calls)}
+            all_evidence.append(evidence)
+    return all_evidence
+
+
+def without_conduct(evidence: dict[str, Any]) -> dict[str, Any]:
+    """What a function gave on a trial, without how it got there."""
+    return {name: value for name, value in evidence.items() if name not in ("steps", "calls")}
+
+
+def _raised(error: BaseException) -> dict[str, Any]:
+    return {"type": type(error).__name__, "message": str(error), "lines": own_lines(error.__traceback__)}
+
+
+class _Conduct(TorchFunctionMode):
+    """Counts what a function does: its lines of Python as they run, and its calls of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+        self.calls: set[str] = set()
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name = function.__name__
+        if name != "__get__":  # reading .shape or .dtype computes nothing
+            self.steps += 1
+            self.calls.add(name)
+        return function(*args, **(kwargs or {}))
+
+    def trace(self, frame: FrameType, event: str, argument: Any) -> Callable | None:
+        """A trace function for `sys.settrace` that counts the learner's own lines, and skips all others."""
+        if not is_own(frame.f_code.co_filename):
+            return None
+        if event == "line":
+            self.steps += 1
+        return self.trace
+
+
+@contextmanager
+def watched(conduct: _Conduct) -> Iterator[None]:
+    """Count into `conduct` while the body runs; a debugger's own trace function is put back afterwards."""
+    previous = sys.gettrace()
+    sys.settrace(conduct.trace)
+    try:
+        with conduct:
+            yield
+    finally:
+        sys.settrace(previous)

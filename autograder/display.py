@@ -1,0 +1,228 @@
+"""How a verdict, a notice and the progress look: rich in Jupyter, plain text in a terminal."""
+
+import base64
+import html
+import io
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from autograder.compare import Difference, describe, dtype_text, shape_text, wrong_elements
+from autograder.evidence import Typed, collect
+from autograder.exercise import Exercise, Trial
+from autograder.judge import Status, Verdict
+from autograder.record import ATTEMPTED, SOLVED
+from autograder.specs import CHAPTERS
+
+SMALL = 64
+"""Tensors of up to this many elements are shown with their values."""
+
+PICTURE = 128
+"""Matrices of up to this many rows and columns are drawn."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Something to show: Jupyter takes the HTML, a terminal the text."""
+
+    text: str
+    markup: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.markup
+
+
+def show(page: Page) -> None:
+    """Display a page in the notebook that runs this code, or print its text where there is none."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        sys.modules["IPython"].display.display(page)
+    else:
+        print(page)
+
+
+def notice(text: str) -> Page:
+    """One sentence to the learner."""
+    return Page(text, _render("notice.html", text=text))
+
+
+def code(source: str) -> Page:
+    """A piece of Python to read."""
+    return Page(source, f"<pre><code>{html.escape(source)}</code></pre>")
+
+
+def report(exercise: Exercise, verdict: Verdict, seed: int, next_step: str) -> Page:
+    """A verdict with all that helps to act on it: the trial, expected and got, the mistake, the learner's own lines."""
+    if verdict.status is Status.CORRECT:
+        text = f"✓ {exercise.name}: correct on all {len(exercise.trials(seed))} trials · {_points(exercise.points)}"
+        return Page(text, _render("correct.html", text=text))
+    if verdict.status is Status.NOT_ATTEMPTED:
+        text = f"○ {exercise.name}: not attempted. {next_step}"
+        return Page(text, _render("notice.html", text=text))
+    fault = verdict.fault
+    trials = exercise.trials(seed)
+    trial = trials[fault.trial]
+    content = {
+        "title": f"✗ {exercise.name}: {_headline(verdict)}",
+        "trial": f"trial {fault.trial + 1} of {len(trials)}, {trial.name}",
+        "mistake": verdict.mistake.sentence if verdict.mistake else None,
+        "sentence": fault.sentence,
+        "lines": fault.lines,
+        "arguments": _arguments(trial),
+        "sides": _sides(fault.difference, exercise.tolerance),
+        "next_step": next_step,
+    }
+    picture = _picture(fault.difference) if fault.kind == "value" else None
+    return Page(_report_text(**content), _render("report.html", picture=picture, **content))
+
+
+def overview(exercises: list[Exercise], record: dict[str, str]) -> Page:
+    """What is solved, chapter by chapter."""
+    marks = {SOLVED: "✓", ATTEMPTED: "…", None: "○"}
+    chapters = []
+    for chapter in CHAPTERS:
+        own = [exercise for exercise in exercises if exercise.chapter == chapter.topic]
+        solved = [exercise for exercise in own if record.get(exercise.name) == SOLVED]
+        chapters.append(
+            {
+                "title": f"{chapter.number:02d} {chapter.title}",
+                "solved": len(solved),
+                "count": len(own),
+                "points": f"{sum(e.points for e in solved)} of {_points(sum(e.points for e in own))}",
+                "exercises": [f"{marks[record.get(exercise.name)]} {exercise.name}" for exercise in own],
+            }
+        )
+    lines = []
+    for chapter in chapters:
+        bar = ("█" * round(20 * chapter["solved"] / max(chapter["count"], 1))).ljust(20, "░")
+        lines.append(f"{chapter['title']}  {bar}  {chapter['solved']}/{chapter['count']} · {chapter['points']}")
+        lines.append("   " + "  ".join(chapter["exercises"]))
+    return Page("\n".join(lines), _render("progress.html", chapters=chapters))
+
+
+def _headline(verdict: Verdict) -> str:
+    return {
+        "raised": "it raised an error",
+        "signature": "it cannot be called",
+        "value": "not yet",
+        "arguments": "it changed its arguments",
+        "rule": "right, but not in the way asked for",
+    }[verdict.fault.kind]
+
+
+def _arguments(trial: Trial) -> list[tuple[str, str]]:
+    return [(name, _value_text(collect(value))) for name, value in trial.arguments.items()]
+
+
+def _sides(found: Difference | None, tolerance: tuple[float, float] | None) -> dict[str, Any] | None:
+    """Expected and got beside each other, with the wrong elements of small tensors marked."""
+    if found is None:
+        return None
+    sides = {"expected": _value_text(found.expected), "got": _value_text(found.got), "rows": None}
+    if found.kind == "values" and isinstance(found.got, torch.Tensor) and 1 <= found.got.ndim <= 2:
+        if found.got.numel() <= SMALL:
+            matrices = [torch.atleast_2d(tensor) for tensor in (found.expected, found.got)]
+            wrong = torch.atleast_2d(wrong_elements(found.expected, found.got, tolerance))
+            sides["rows"] = [
+                [
+                    [(_element_text(value), bool(bad)) for value, bad in zip(row, bad_row, strict=True)]
+                    for row, bad_row in zip(matrix, wrong, strict=True)
+                ]
+                for matrix in matrices
+            ]
+    return sides
+
+
+def _report_text(
+    title: str,
+    trial: str,
+    mistake: str | None,
+    sentence: str,
+    lines: tuple[dict, ...],
+    arguments: list[tuple[str, str]],
+    sides: dict[str, Any] | None,
+    next_step: str,
+) -> str:
+    parts = [f"{title} ({trial})", sentence]
+    parts += [f"   line {line['number']} in {line['function']}: {line['source']}" for line in lines]
+    if mistake:
+        parts.append(f"→ {mistake}")
+    if sides:
+        parts += [f"expected  {_indent(sides['expected'])}", f"got       {_indent(sides['got'])}"]
+    parts.append("called with")
+    parts += [f"   {name} = {_indent(value, 6 + len(name))}" for name, value in arguments]
+    return "\n".join([*parts, next_step])
+
+
+def _indent(text: str, width: int = 10) -> str:
+    return text.replace("\n", "\n" + " " * width)
+
+
+def _value_text(node: Any) -> str:
+    """A value as short text: its elements where they are few, its shape and range where they are many."""
+    if isinstance(node, torch.Tensor):
+        if node.numel() <= SMALL:
+            return f"{node!s}   {shape_text(node)} {dtype_text(node)}"
+        return f"tensor of shape {shape_text(node)}, {dtype_text(node)}"
+    if isinstance(node, Typed):
+        return describe(node) if node.value is None else f"{describe(node)}: {_value_text(node.value)}"
+    if isinstance(node, (list, tuple)):
+        brackets = "[]" if isinstance(node, list) else "()"
+        return brackets[0] + ", ".join(_value_text(item) for item in node[:8]) + ", …" * (len(node) > 8) + brackets[1]
+    if isinstance(node, dict):
+        shown = [f"{key!r}: {_value_text(value)}" for key, value in list(node.items())[:8]]
+        return "{" + ", ".join(shown) + ", …" * (len(node) > 8) + "}"
+    text = repr(node)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _element_text(value: torch.Tensor) -> str:
+    number = value.item()
+    return f"{number:.4g}" if isinstance(number, float) else str(number)
+
+
+def _picture(found: Difference | None) -> str | None:
+    """Expected, got and their difference as heat maps, for matrices and images: a PNG as base64."""
+    if found is None or found.kind != "values" or not isinstance(found.got, torch.Tensor):
+        return None
+    expected, got = (_first_wrong_matrix(tensor, found) for tensor in (found.expected, found.got))
+    if expected is None or expected.numel() < 9 or max(expected.shape) > PICTURE:
+        return None
+    from course_utils.plotting import heat_map  # matplotlib, only when there is something to draw
+
+    figure = heat_map(
+        {"expected": expected, "got": got, "difference": got - expected},
+        alt="Three heat maps: the expected matrix, yours, and their difference.",
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _first_wrong_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
+    """The last two axes at the first wrong element, as float64 without NaN or infinity."""
+    if tensor.ndim < 2 or tensor.is_complex():
+        return None
+    leading = tuple(wrong_elements(found.expected, found.got).nonzero()[0][:-2].tolist())
+    return tensor[leading].double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _points(number: int) -> str:
+    return f"{number} point" if number == 1 else f"{number} points"
+
+
+@cache
+def _templates() -> Any:
+    import jinja2  # 50 ms that `import autograder` need not pay
+
+    loader = jinja2.PackageLoader("autograder", "templates")
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def _render(template: str, **content: Any) -> str:
+    return _templates().get_template(template).render(**content)

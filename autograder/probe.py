@@ -1,0 +1,85 @@
+"""Probes: code that runs beside a function on one trial and returns evidence.
+
+A probe takes the function and the trial's arguments by name, and returns a dict of named evidence. It decides nothing:
+it reports data, and the judge compares them with what the solution gave.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from autograder.evidence import collect
+
+Probe = Callable[[Callable, dict[str, Any]], dict[str, Any]]
+
+
+class WrongSignature(TypeError):
+    """A function that cannot take the arguments of its exercise."""
+
+
+def call(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The default probe: the result, and the arguments as the call left them."""
+    result = apply(function, arguments)
+    return {"result": collect(result), "arguments": collect(arguments)}
+
+
+def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Like `call`, and the gradients that reach each floating-point tensor among the arguments.
+
+    The result must be one floating-point tensor. It is reduced with fixed, unequal weights, so that a gradient sent to
+    the wrong element shows.
+    """
+    leaves = {
+        name: value.requires_grad_()
+        for name, value in arguments.items()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+    }
+    result = apply(function, arguments)
+    evidence = {"result": collect(result), "arguments": collect(arguments), "gradients": None}
+    if isinstance(result, torch.Tensor) and result.requires_grad:
+        weights = torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
+        gradients = torch.autograd.grad(result, list(leaves.values()), weights, allow_unused=True)
+        evidence["gradients"] = collect(dict(zip(leaves, gradients, strict=True)))
+    return evidence
+
+
+def returns_view_of(argument: str) -> Probe:
+    """A probe for results that must share the memory of an argument: they follow when it changes, and copies do not."""
+
+    def call_then_change(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
+        result = apply(function, arguments)
+        evidence = {"result": collect(result), "arguments": collect(arguments)}
+        arguments[argument].add_(1)
+        evidence[f"result after 1 was added to {argument} in place"] = collect(result)
+        return evidence
+
+    return call_then_change
+
+
+def apply(function: Callable, arguments: dict[str, Any]) -> Any:
+    """Call a function by name where its parameters have the names of the arguments, and by position otherwise.
+
+    Raises WrongSignature where neither fits.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in functions do not tell their parameters
+        return function(*arguments.values())
+    if all(name in signature.parameters for name in arguments) and _binds(signature, (), arguments):
+        return function(**arguments)
+    if _binds(signature, tuple(arguments.values()), {}):
+        return function(*arguments.values())
+    raise WrongSignature(
+        f"Your {getattr(function, '__name__', 'function')} takes {signature}, "
+        f"but this exercise calls it with ({', '.join(arguments)})."
+    )
+
+
+def _binds(signature: inspect.Signature, positional: tuple, named: dict[str, Any]) -> bool:
+    try:
+        signature.bind(*positional, **named)
+    except TypeError:
+        return False
+    return True

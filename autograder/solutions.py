@@ -1,0 +1,57 @@
+"""The hand-written solutions, as `solutions/NN_topic.py` holds them, and the starters that are made from them."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+from autograder.exercise import Exercise
+from autograder.specs import CHAPTERS
+
+STARTER_LINE = "raise NotImplementedError  # your code here"
+
+_SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?^ *### END SOLUTION$", re.MULTILINE | re.DOTALL)
+_CELL = re.compile(r"^# %%.*\n", re.MULTILINE)
+_CHECKOUT = Path(__file__).parent.parent
+
+
+def find_solution(exercise: Exercise) -> str | None:
+    """The code of an exercise's solution, or None where solutions are not shipped."""
+    chapter = next(chapter for chapter in CHAPTERS if chapter.topic == exercise.chapter)
+    path = _CHECKOUT / "solutions" / f"{chapter.stem}.py"
+    return solution_code(path.read_text(encoding="utf-8"), exercise.name) if path.exists() else None
+
+
+def solution_code(chapter_source: str, name: str) -> str:
+    """The cell that defines an exercise, without the solution's markers. Raises KeyError where there is none."""
+    for cell in _CELL.split(chapter_source):
+        if re.search(rf"^(def|class) {name}\b", cell, re.MULTILINE):
+            return re.sub(r"^ *### (BEGIN|END) SOLUTION\n", "", cell, flags=re.MULTILINE).strip()
+    raise KeyError(name)
+
+
+def starter(source: str) -> str:
+    """The same source with every solution replaced by a line that raises NotImplementedError."""
+    return _SOLUTION.sub(rf"\1{STARTER_LINE}", source)
+
+
+def exercise_names(chapter_source: str) -> list[str]:
+    """The names that a solutions file defines between markers, in the order of the file."""
+    return [
+        match[2]
+        for cell in _CELL.split(chapter_source)
+        if _SOLUTION.search(cell) and (match := re.search(r"^(def|class) (\w+)", cell, re.MULTILINE))
+    ]
+
+
+def load_solutions(chapter_source: str) -> dict[str, Any]:
+    """Run a solutions file without its calls of `check` and the like, and return all that it defines, by name."""
+    tree = ast.parse(chapter_source)
+    tree.body = [
+        node
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign))
+    ]
+    names: dict[str, Any] = {"__name__": "solutions"}
+    exec(compile(tree, "<solutions>", "exec"), names)
+    return names
