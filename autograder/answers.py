@@ -18,7 +18,7 @@ def load_answers(exercise_name: str) -> list[dict[str, Any]]:
     return decode((FOLDER / f"{exercise_name}.safetensors").read_bytes())
 
 
-def save_answers(exercise_name: str, all_evidence: list[dict[str, Any]], folder: Path = FOLDER) -> None:
+def save_answers(exercise_name: str, all_evidence: list[dict[str, Any]]) -> None:
     """Write the evidence that `attempt` collected from the solution with the practice seed."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{exercise_name}.safetensors").write_bytes(encode(all_evidence))
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{exercise_name}.safetensors").write_bytes(encode(all_evidence))

@@ -4,9 +4,9 @@ The evidence of a trial is what the probe returned, or {"raised": {...}} if the 
 rules about how the result is reached, {"steps", "calls"} says how it was.
 """
 
+import functools
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -25,13 +25,12 @@ def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str,
     """
     has_rules = exercise.vectorised or bool(exercise.forbidden)
     all_evidence = []
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         for trial in exercise.trials(seed):
             torch.manual_seed(seed)
             conduct = _Conduct()
             try:
-                with watched(conduct) if has_rules else torch.enable_grad():
-                    evidence = exercise.probe(function, trial.arguments)
+                evidence = exercise.probe(_watched(function, conduct) if has_rules else function, trial.arguments)
             except (Exception, SystemExit) as error:
                 evidence = {"raised": _raised(error)}
             if has_rules:
@@ -73,13 +72,17 @@ class _Conduct(TorchFunctionMode):
         return self.trace
 
 
-@contextmanager
-def watched(conduct: _Conduct) -> Iterator[None]:
-    """Count into `conduct` while the body runs; a debugger's own trace function is put back afterwards."""
-    previous = sys.gettrace()
-    sys.settrace(conduct.trace)
-    try:
-        with conduct:
-            yield
-    finally:
-        sys.settrace(previous)
+def _watched(function: Callable, conduct: _Conduct) -> Callable:
+    """The same function, counting into `conduct` while it runs; a debugger's own trace function is put back."""
+
+    @functools.wraps(function)
+    def watched(*arguments: Any, **named: Any) -> Any:
+        previous = sys.gettrace()
+        sys.settrace(conduct.trace)
+        try:
+            with conduct:
+                return function(*arguments, **named)
+        finally:
+            sys.settrace(previous)
+
+    return watched

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -77,8 +78,7 @@ def report(exercise: Exercise, verdict: Verdict, seed: int, next_step: str) -> P
         "sides": _sides(fault.difference, exercise.tolerance),
         "next_step": next_step,
     }
-    picture = _picture(fault.difference) if fault.kind == "value" else None
-    return Page(_report_text(**content), _render("report.html", picture=picture, **content))
+    return Page(_report_text(**content), _render("report.html", picture=_picture(fault.difference), **content))
 
 
 def overview(exercises: list[Exercise], record: dict[str, str]) -> Page:
@@ -124,18 +124,19 @@ def _sides(found: Difference | None, tolerance: tuple[float, float] | None) -> d
     if found is None:
         return None
     sides = {"expected": _value_text(found.expected), "got": _value_text(found.got), "rows": None}
-    if found.kind == "values" and isinstance(found.got, torch.Tensor) and 1 <= found.got.ndim <= 2:
-        if found.got.numel() <= SMALL:
-            matrices = [torch.atleast_2d(tensor) for tensor in (found.expected, found.got)]
-            wrong = torch.atleast_2d(wrong_elements(found.expected, found.got, tolerance))
-            sides["rows"] = [
-                [
-                    [(_element_text(value), bool(bad)) for value, bad in zip(row, bad_row, strict=True)]
-                    for row, bad_row in zip(matrix, wrong, strict=True)
-                ]
-                for matrix in matrices
-            ]
+    small = isinstance(found.got, torch.Tensor) and 1 <= found.got.ndim <= 2 and found.got.numel() <= SMALL
+    if found.kind == "values" and small:
+        wrong = torch.atleast_2d(wrong_elements(found.expected, found.got, tolerance))
+        sides["rows"] = [_marked_rows(torch.atleast_2d(side), wrong) for side in (found.expected, found.got)]
     return sides
+
+
+def _marked_rows(matrix: torch.Tensor, wrong: torch.Tensor) -> list[list[tuple[str, bool]]]:
+    """The elements of a matrix as text, each with whether it is wrong."""
+    return [
+        [(_element_text(value), bool(bad)) for value, bad in zip(row, marks, strict=True)]
+        for row, marks in zip(matrix, wrong, strict=True)
+    ]
 
 
 def _report_text(
@@ -169,6 +170,10 @@ def _value_text(node: Any) -> str:
         if node.numel() <= SMALL:
             return f"{node!s}   {shape_text(node)} {dtype_text(node)}"
         return f"tensor of shape {shape_text(node)}, {dtype_text(node)}"
+    if isinstance(node, Typed) and node.type == "NumPy array" and isinstance(node.value, torch.Tensor):
+        if node.value.numel() <= SMALL:
+            return f"{node.value.numpy()!r}   {shape_text(node.value)} {dtype_text(node.value)}"
+        return f"NumPy array of shape {shape_text(node.value)}, {dtype_text(node.value)}"
     if isinstance(node, Typed):
         return describe(node) if node.value is None else f"{describe(node)}: {_value_text(node.value)}"
     if isinstance(node, (list, tuple)):
@@ -186,8 +191,8 @@ def _element_text(value: torch.Tensor) -> str:
     return f"{number:.4g}" if isinstance(number, float) else str(number)
 
 
-def _picture(found: Difference | None) -> str | None:
-    """Expected, got and their difference as heat maps, for matrices and images: a PNG as base64."""
+def _picture(found: Difference | None) -> dict[str, str] | None:
+    """Expected, got and their difference as heat maps, for matrices and images: a PNG as base64, and its alt text."""
     if found is None or found.kind != "values" or not isinstance(found.got, torch.Tensor):
         return None
     expected, got = (_first_wrong_matrix(tensor, found) for tensor in (found.expected, found.got))
@@ -195,13 +200,11 @@ def _picture(found: Difference | None) -> str | None:
         return None
     from course_utils.plotting import heat_map  # matplotlib, only when there is something to draw
 
-    figure = heat_map(
-        {"expected": expected, "got": got, "difference": got - expected},
-        alt="Three heat maps: the expected matrix, yours, and their difference.",
-    )
+    alt = f"Three heat maps: what was expected, what you returned, and their difference. {found.sentence}."
+    figure = heat_map({"expected": expected, "got": got, "difference": got - expected}, alt=alt)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return {"png": base64.b64encode(buffer.getvalue()).decode(), "alt": alt}
 
 
 def _first_wrong_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
@@ -221,7 +224,17 @@ def _templates() -> Any:
     import jinja2  # 50 ms that `import autograder` need not pay
 
     loader = jinja2.PackageLoader("autograder", "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["inline_code"] = _inline_code
+    return environment
+
+
+def _inline_code(text: str) -> Any:
+    """Text as safe HTML, with what stands in backticks as code and what stands in asterisks stressed."""
+    from markupsafe import Markup, escape
+
+    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"(?<![\w*])\*(\w[^*]*?)\*(?![\w*])", r"<em>\1</em>", marked))
 
 
 def _render(template: str, **content: Any) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import torch
+
 from autograder.attempt import without_conduct
 from autograder.compare import Difference, difference
 from autograder.exercise import Exercise, Mistake
@@ -104,17 +106,18 @@ def _fault(exercise: Exercise, trial: int, expected: dict[str, Any], got: dict[s
     for name, wanted in without_conduct(expected).items():
         found = difference(wanted, got.get(name), name, exercise.tolerance)
         if found and name == "arguments":
-            return Fault(trial, "arguments", _changed_sentence(found), found)
+            return Fault(trial, "arguments", _changed_sentence(found, wanted), found)
         if found:
             return Fault(trial, "value", _value_sentence(found), found)
     return _broken_rule(exercise, trial, got)
 
 
-def _changed_sentence(found: Difference) -> str:
+def _changed_sentence(found: Difference, arguments: dict[str, Any]) -> str:
     name = found.path.removeprefix("arguments['").partition("']")[0]
+    copy = f"{name}.clone()" if isinstance(arguments.get(name), torch.Tensor) else f"{name}.copy()"
     return (
-        f"Your function changed its argument {name}. The caller still needs it: work on `{name}.clone()`, or use "
-        "operations that return a new tensor (those without a trailing underscore, and no `x[...] = ...`)."
+        f"Your function changed its argument {name}. The caller still needs it: work on `{copy}`, or use "
+        "operations that return a new one (no trailing underscore, no `x[...] = ...`, no `x += ...`)."
     )
 
 

@@ -10,6 +10,9 @@ _NOT_OWN = (
     *(sysconfig.get_paths()[kind] for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
     str(Path(__file__).parent),
     "<frozen",
+    "<string>",  # what the standard library generates, such as the methods of a dataclass
+    "<__array_function__",
+    "<_remote_module",
 )
 
 

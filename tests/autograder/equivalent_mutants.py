@@ -3,4 +3,14 @@
 A mutant that survives and is not listed here is a missing trial; one that is listed and does not survive is stale.
 """
 
-EQUIVALENT: dict[tuple[str, str], str] = {}
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("gram_matrices", "'bti,btj->bij' → 'bti,btj->bji'"): "a Gram matrix is symmetric",
+    ("sliding_windows", "0 → -1"): "x has one axis, so the first is the last",
+    (
+        "split_heads",
+        "x.reshape(b, t, heads, width // heads).transpose(1, 2) → "
+        "x.reshape(b, t, heads, width // heads).transpose(2, 1)",
+    ): "swapping two axes is the same in either order",
+    ("top_k_accuracy", "logits.topk(k, dim=1) → logits.topk(k)"): "topk takes the last axis where none is given",
+    ("weighted_mse", "0 → -1"): "predictions have shape (n, 1), so the first column is the last",
+}

@@ -97,6 +97,12 @@ def _replacements(node: ast.AST) -> Iterator[ast.AST]:
                 yield node.func.value  # x.f().g() → x.f()
             elif isinstance(node.func, ast.Attribute) and node.func.value.id not in ("torch", "F", "math", "np", "nn"):
                 yield node.func.value  # x.f() → x
+            if len(node.args) > 1 and not any(isinstance(argument, ast.Starred) for argument in node.args):
+                yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
+        case ast.Subscript():
+            yield node.value  # x[:, None] → x
+        case ast.Tuple() if len(node.elts) > 1:
+            yield _with(node, elts=[node.elts[1], node.elts[0], *node.elts[2:]])
         case ast.Assign() | ast.AugAssign() | ast.Expr() | ast.If() | ast.For() | ast.While():
             yield ast.Pass()
 

@@ -1,0 +1,587 @@
+# ---
+# # Generated from solutions/01_tensors.py by `make exercises`: edit that file, not this one.
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Exercises 1: Tensors and einsum
+#
+# Each exercise is one function. Replace `raise NotImplementedError` by your code, run the cell, and run the `check`
+# under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
+#
+# - `check(name)` tries your function on shapes and values that you may not have thought of, and shows the first one
+#   that fails.
+# - Stuck after 10 minutes? `hint(name)` gives one hint, and the next one when you run it again.
+# - `solution(name)` shows the book's answer, once you have tried.
+# - `progress()` shows what you have solved.
+#
+# Three rules hold for all of them:
+#
+# - **No Python loop over elements.** A `for` over rows, steps or pixels runs hundreds of times slower than one tensor
+#   operation, and `check` notices it. Comprehensions and `map` are loops too.
+# - **Arguments stay as they are.** The caller still needs them.
+# - **Any size can be 1, and most can be 0.** The names in brackets are sizes: `(n, d)` is n rows of d numbers.
+
+# %% tags=["remove-cell"]
+# Colab only: install the course. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/tensors-to-diffusion/tensors-to-diffusion")
+
+# %%
+import numpy as np
+import torch
+
+from autograder import check, hint, progress, solution
+
+# %% [markdown]
+# ## Recall
+#
+# One idea each: broadcasting, NumPy, einsum's repeated index, comparing.
+
+# %% [markdown]
+# ### `outer_sum` · 1 point · ●○○ · about 4 min
+#
+# Given `a` of shape `(n,)` and `b` of shape `(m,)`, return the table of all their sums, shape `(n, m)`:
+# `table[i, j] = a[i] + b[j]`.
+#
+# For `a = [1, 2]` and `b = [10, 20, 30]` the table is `[[11, 21, 31], [12, 22, 32]]`.
+
+
+# %%
+def outer_sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """All sums of one element of `a` and one of `b`.
+
+    a: any dtype, shape (n,). b: the same dtype, shape (m,). Returns the same dtype, shape (n, m).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(outer_sum)
+
+# %% [markdown]
+# ### `image_to_tensor` · 1 point · ●○○ · about 6 min
+#
+# Image files are read as NumPy arrays of bytes, shape `(h, w, c)`, with values from 0 to 255. PyTorch's layers want
+# `float32`, the channels first, and values from 0 to 1. Convert one image to a tensor of shape `(c, h, w)`; byte 255
+# becomes exactly 1.
+#
+# A picture of two pixels, red and white, is `[[[255, 0, 0], [255, 255, 255]]]`, shape `(1, 2, 3)`. As a tensor of shape
+# `(3, 1, 2)` it is `[[[1, 1]], [[0, 1]], [[0, 1]]]`: the red channel of both pixels, then the green, then the blue.
+
+
+# %%
+def image_to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """An image as PyTorch's layers take it.
+
+    pixels: uint8 array, shape (h, w, c). Returns float32, shape (c, h, w), values in [0, 1].
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(image_to_tensor)
+
+# %% [markdown]
+# ### `without_self_loops` · 1 point · ●○○ · about 5 min
+#
+# A graph of n nodes is given as a NumPy array of shape `(n, n)`: entry `[i, j]` is the weight of the edge from i to j.
+# Return it as a tensor with zeros on the diagonal. The diagonal may hold infinities or NaN. The array itself must keep
+# its diagonal.
+#
+# `[[5, 1], [2, 7]]` becomes `[[0, 1], [2, 0]]`, and afterwards the array is still `[[5, 1], [2, 7]]`.
+
+
+# %%
+def without_self_loops(weights: np.ndarray) -> torch.Tensor:
+    """The edge weights with a zero diagonal, in memory of their own.
+
+    weights: float64 array, shape (n, n). Returns float64, shape (n, n).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(without_self_loops)
+
+# %% [markdown]
+# ### `batch_trace` · 1 point · ●○○ · about 5 min
+#
+# The trace of a square matrix is the sum of its diagonal. Given a batch of square matrices, shape `(b, n, n)`, return
+# the trace of each, shape `(b,)`. One `einsum` does it.
+#
+# For the batch `[[[1, 2], [3, 4]], [[5, 0], [0, -5]]]` the traces are `[5, 0]`.
+
+
+# %%
+def batch_trace(x: torch.Tensor) -> torch.Tensor:
+    """The trace of each matrix of a batch.
+
+    x: float, shape (b, n, n). Returns the same dtype, shape (b,).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(batch_trace)
+
+# %% [markdown]
+# ### `one_hot` · 1 point · ●○○ · about 6 min
+#
+# Given n labels, each from 0 to `num_classes` − 1, return a table of shape `(n, num_classes)`: row i is 1 in the column
+# of label i, and 0 elsewhere. The table is `float32`. It has `num_classes` columns even if some class does not occur.
+#
+# Labels `[2, 0]` with 3 classes give `[[0, 0, 1], [1, 0, 0]]`.
+#
+# Not allowed: `torch.nn.functional.one_hot`, because this exercise builds it.
+
+
+# %%
+def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Labels as rows of zeros with a single one.
+
+    labels: int64, shape (n,), values in [0, num_classes). Returns float32, shape (n, num_classes).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(one_hot)
+
+# %% [markdown]
+# ## Apply
+#
+# The same ideas on the tensors of real models: images, sequences, attention heads.
+
+# %% [markdown]
+# ### `normalize_channels` · 1 point · ●○○ · about 6 min
+#
+# Given images of shape `(n, c, h, w)`, and the mean and the standard deviation of each channel, both of shape `(c,)`,
+# subtract each channel's mean and divide by its standard deviation. The shape stays `(n, c, h, w)`.
+#
+# One image of two channels with one pixel each, `[[[[10]], [[6]]]]`, with mean `[4, 0]` and standard deviation
+# `[2, 3]`, becomes `[[[[3]], [[2]]]]`.
+#
+# The images must not be changed: the next epoch reads them again.
+
+
+# %%
+def normalize_channels(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Images with each channel shifted and scaled.
+
+    images: float, shape (n, c, h, w). mean, std: the same dtype, shape (c,), std > 0.
+    Returns the same dtype, shape (n, c, h, w).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(normalize_channels)
+
+# %% [markdown]
+# ### `append_positions` · 1 point · ●○○ · about 8 min
+#
+# A batch of sequences has d features at each step: `(b, t, d)`. A second tensor of shape `(p, t)` describes the t
+# positions, and all sequences share it. Join them: return shape `(b, t, d + p)`, at each step the d features and then
+# the p numbers of that position.
+#
+# One sequence of two steps with one feature, `[[[7], [8]]]`, and positions `[[0, 1], [5, 6]]` (p = 2, t = 2) give
+# `[[[7, 0, 5], [8, 1, 6]]]`.
+
+
+# %%
+def append_positions(features: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Features with the numbers of their position appended.
+
+    features: float, shape (b, t, d). positions: the same dtype, shape (p, t).
+    Returns the same dtype, shape (b, t, d + p).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(append_positions)
+
+# %% [markdown]
+# ### `gram_matrices` · 1 point · ●○○ · about 6 min
+#
+# Given x of shape `(b, t, d)`, return for each batch entry the matrix of inner products between its *features*, shape
+# `(b, d, d)`: `gram[b, i, j]` is the sum over t of `x[b, t, i] * x[b, t, j]`. (It is xᵀx for each matrix x of the
+# batch, and what style transfer compares.)
+#
+# For the single matrix `[[1, 2], [3, 4]]`, t = d = 2, the result is `[[10, 14], [14, 20]]`: 1·1 + 3·3 = 10,
+# 1·2 + 3·4 = 14, 2·2 + 4·4 = 20.
+
+
+# %%
+def gram_matrices(x: torch.Tensor) -> torch.Tensor:
+    """Inner products between the features of each batch entry.
+
+    x: float, shape (b, t, d). Returns the same dtype, shape (b, d, d).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(gram_matrices)
+
+# %% [markdown]
+# ### `bilinear` · 2 points · ●●○ · about 8 min
+#
+# A bilinear form takes two vectors to one number, through a matrix of weights; k matrices make k numbers. Given x of
+# shape `(b, i)`, W of shape `(k, i, j)` and y of shape `(b, j)`, return z of shape `(b, k)`:
+#
+# $$z_{bk} = \sum_{i}\sum_{j} x_{bi}\, W_{kij}\, y_{bj}$$
+#
+# For x = `[[1, 2]]`, y = `[[3, 4]]` and the single matrix W = `[[[1, 0], [0, 1]]]` the result is `[[11]]`: 1·3 + 2·4.
+
+
+# %%
+def bilinear(x: torch.Tensor, W: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """z[b, k] = sum over i and j of x[b, i] W[k, i, j] y[b, j].
+
+    x: float, shape (b, i). W: the same dtype, shape (k, i, j). y: the same dtype, shape (b, j).
+    Returns the same dtype, shape (b, k).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(bilinear)
+
+# %% [markdown]
+# ### `attention_scores` · 2 points · ●●○ · about 8 min
+#
+# In attention each query is compared with each key. Given queries of shape `(b, h, t, d)` (batch, heads, queries,
+# features) and keys of shape `(b, h, s, d)`, return the scores of shape `(b, h, t, s)`: the inner product of query t
+# and key s of the same batch entry and head, divided by √d. No softmax yet.
+#
+# With one batch entry and one head, d = 4: the query `[1, 1, 1, 1]` and the keys `[2, 0, 0, 0]` and `[1, 2, 3, 4]` give
+# the scores `[[1, 5]]`: 2/2 and 10/2.
+
+
+# %%
+def attention_scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Scaled inner products of all queries with all keys, for each batch entry and head.
+
+    q: float, shape (b, h, t, d), d ≥ 1. k: the same dtype, shape (b, h, s, d).
+    Returns the same dtype, shape (b, h, t, s).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(attention_scores)
+
+# %% [markdown]
+# ### `split_heads` · 2 points · ●●○ · about 8 min
+#
+# Multi-head attention cuts the features of each step into equal runs, one for each head. Given x of shape
+# `(b, t, heads * d)`, return shape `(b, heads, t, d)`: head 0 gets the first d features of every step, head 1 the next
+# d, and so on.
+#
+# One sequence of two steps with four features, `[[[1, 2, 3, 4], [5, 6, 7, 8]]]`, and two heads give
+# `[[[[1, 2], [5, 6]], [[3, 4], [7, 8]]]]`.
+
+
+# %%
+def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """The features of each step, divided among the heads.
+
+    x: float, shape (b, t, heads * d). heads: at least 1, divides the last axis.
+    Returns the same dtype, shape (b, heads, t, d).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(split_heads)
+
+# %% [markdown]
+# ### `gather_last_step` · 2 points · ●●○ · about 8 min
+#
+# Sequences of different lengths are padded to t steps, shape `(b, t, d)`; `lengths`, shape `(b,)`, says how many steps
+# of each are real. Return the last real step of each sequence, shape `(b, d)`. What stands in the padding is arbitrary,
+# NaN included.
+#
+# Two sequences with one feature, `[[[1], [2], [0]], [[3], [0], [0]]]`, and lengths `[2, 1]` give `[[2], [3]]`.
+
+
+# %%
+def gather_last_step(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The last real step of each padded sequence.
+
+    x: float, shape (b, t, d). lengths: int64, shape (b,), values from 1 to t.
+    Returns the same dtype as x, shape (b, d).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(gather_last_step)
+
+# %% [markdown]
+# ## Combine
+#
+# Two or three ideas in one function. Write down the shape after each step before you write the code.
+
+# %% [markdown]
+# ### `squared_distances` · 2 points · ●●○ · about 10 min
+#
+# Given n points x of shape `(n, d)` and m points y of shape `(m, d)`, return the squared Euclidean distance of every
+# point of x to every point of y, shape `(n, m)`: the sum over the coordinates of `(x[i] - y[j])²`.
+#
+# From `[[0, 0], [1, 1]]` to `[[3, 4]]` the squared distances are `[[25], [13]]`: 9 + 16 and 4 + 9.
+
+
+# %%
+def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The squared Euclidean distance of each row of x to each row of y.
+
+    x: float, shape (n, d). y: the same dtype, shape (m, d). Returns the same dtype, shape (n, m).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(squared_distances)
+
+# %% [markdown]
+# ### `top_k_accuracy` · 2 points · ●●○ · about 10 min
+#
+# A classifier gives each of n rows one logit per class, shape `(n, classes)`; `labels`, shape `(n,)`, holds the right
+# classes. Return the share of rows whose label is among the k largest logits of the row, as a Python `float` from 0.0
+# to 1.0. No two logits of a row are equal.
+#
+# Logits `[[1, 5, 3], [9, 2, 4]]` and labels `[2, 1]`: with k = 1 the accuracy is 0.0, with k = 2 it is 0.5 (class 2 is
+# second in the first row, class 1 is last in the second row), with k = 3 it is 1.0.
+
+
+# %%
+def top_k_accuracy(logits: torch.Tensor, labels: torch.Tensor, k: int) -> float:
+    """The share of rows whose label is among the k largest logits.
+
+    logits: float, shape (n, classes), n ≥ 1, no ties in a row. labels: int64, shape (n,). k: from 1 to classes.
+    Returns a Python float.
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(top_k_accuracy)
+
+# %% [markdown]
+# ### `masked_mean` · 3 points · ●●○ · about 12 min
+#
+# Given sequences x of shape `(b, t, d)` and a bool mask of shape `(b, t)`, return the mean over those steps where the
+# mask is true, shape `(b, d)`. What stands in the other steps must not matter, even if it is NaN or infinite. A
+# sequence without any kept step gets zeros.
+#
+# One sequence of three steps with one feature, `[[[2], [nan], [6]]]`, and the mask `[[True, False, True]]` give
+# `[[4]]`; the mask `[[False, False, False]]` gives `[[0]]`.
+
+
+# %%
+def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean over the kept steps of each sequence, zeros where none is kept.
+
+    x: float32, shape (b, t, d), finite where the mask is true. mask: bool, shape (b, t). Returns float32, shape (b, d).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(masked_mean)
+
+# %% [markdown]
+# ### `weighted_values` · 2 points · ●●○ · about 10 min
+#
+# The second half of attention. Given the weights of shape `(b, h, t, s)` and the values of shape `(b, h, s, d)`, sum
+# the values over s, each times its weight, for each head and each query t. Then merge the heads: return shape
+# `(b, t, h * d)`, at each t the d numbers of head 0, then those of head 1, and so on.
+#
+# One query, one key, two heads: weights `[[[[2]], [[3]]]]` and values `[[[[1, 10]], [[1, 10]]]]` give
+# `[[[2, 20, 3, 30]]]`.
+
+
+# %%
+def weighted_values(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of the values, heads side by side.
+
+    weights: float, shape (b, h, t, s), s may be 0. values: the same dtype, shape (b, h, s, d).
+    Returns the same dtype, shape (b, t, h * d).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(weighted_values)
+
+# %% [markdown]
+# ### `sliding_windows` · 3 points · ●●● · about 12 min
+#
+# Given x of shape `(n,)`, return its windows of `size` elements, each starting `step` elements after the one before:
+# shape `((n - size) // step + 1, size)`. Elements at the end that fill no whole window are left out. The result must be
+# a *view*: it shares the memory of x, and when x changes in place, it changes too. x itself may be a view, such as
+# `base[::2]` or a column of a matrix.
+#
+# For x = `[0, 1, 2, 3, 4, 5]`, size 3 and step 2 the windows are `[[0, 1, 2], [2, 3, 4]]`.
+#
+# A copy is not allowed: overlapping windows would take up to `size` times the memory.
+
+
+# %%
+def sliding_windows(x: torch.Tensor, size: int, step: int) -> torch.Tensor:
+    """The windows of a sequence, as a view on its memory.
+
+    x: any dtype, shape (n,). size: from 1 to n. step: at least 1, may be larger than size.
+    Returns the same dtype, shape ((n - size) // step + 1, size).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(sliding_windows)
+
+# %% [markdown]
+# ### `block_diagonal_mask` · 3 points · ●●● · about 12 min
+#
+# To train on several short texts at once, one joins them to a single long one, and lets each position see its own text
+# only. Given the g lengths of the texts, return the mask of shape `(total, total)`, where total is the sum of the
+# lengths: true where row and column lie in the same text. Lengths may be 0, and there may be no text at all; a total of
+# 0 gives shape `(0, 0)`.
+#
+# Lengths `[1, 0, 2]` give `[[True, False, False], [False, True, True], [False, True, True]]`.
+#
+# No loop over the lengths, so `torch.block_diag` of a list of blocks is out as well: there may be thousands of texts.
+
+
+# %%
+def block_diagonal_mask(lengths: torch.Tensor) -> torch.Tensor:
+    """True where both positions belong to the same text.
+
+    lengths: int64, shape (g,), each at least 0. Returns bool, shape (total, total) with total = lengths.sum().
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(block_diagonal_mask)
+
+# %% [markdown]
+# ## Debug
+#
+# This program runs without an error. Its results are wrong.
+
+# %% [markdown]
+# ### `weighted_mse` · 3 points · ●●● · about 12 min
+#
+# A network gives n predictions of shape `(n, 1)`. The targets and the weights of the rows have shape `(n,)`. Wanted is
+# the weighted mean of the squared errors, a tensor without axes, shape `()`:
+#
+# $$\frac{\sum_i w_i\,(p_i - t_i)^2}{\sum_i w_i}$$
+#
+# ```python
+# def weighted_mse(predictions, targets, weights):
+#     weights /= weights.sum()  # shares that add up to 1
+#     errors = predictions - targets
+#     return (weights * errors).square().mean()
+# ```
+#
+# For predictions `[[1], [2]]`, targets `[1, 4]` and weights `[1, 3]` the right answer is (1·0 + 3·4) / 4 = 3. The
+# program returns 1.84. It has four faults, and one of them spoils not its result but its caller's data. Find them and
+# write the mended function.
+
+
+# %%
+def weighted_mse(predictions: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The weighted mean of the squared errors.
+
+    predictions: float, shape (n, 1), n ≥ 1. targets, weights: the same dtype, shape (n,), weights ≥ 0 with a sum > 0.
+    Returns the same dtype, shape ().
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(weighted_mse)
+
+# %% [markdown]
+# ## Build
+#
+# Two pieces that every deep-learning library has, from nothing but views and einsum. Take your time: each is worth 4
+# points.
+
+# %% [markdown]
+# ### `conv2d` · 4 points · ●●● · about 20 min
+#
+# A convolutional layer slides each kernel over the image and, at each place, sums the products over all channels. Given
+# images of shape `(n, c, h, w)` and o kernels of shape `(o, c, i, j)`, return shape `(n, o, h - i + 1, w - j + 1)`. No
+# padding, stride 1, and the kernel is not turned round:
+#
+# $$\text{out}_{n,o,y,x} = \sum_{c,i,j} \text{images}_{n,\,c,\,y+i,\,x+j}\;\text{kernels}_{o,c,i,j}$$
+#
+# One image of one channel, `[[1, 2, 3], [4, 5, 6], [7, 8, 9]]`, and the kernel `[[1, 0], [0, -1]]` give
+# `[[-4, -4], [-4, -4]]`: 1 − 5, 2 − 6, 4 − 8, 5 − 9.
+#
+# Not allowed: PyTorch's own convolutions, because this exercise builds one. A loop over the kernel's few rows and
+# columns is fine, one over pixels, images or kernels is not.
+
+
+# %%
+def conv2d(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """The convolution of a layer: no padding, stride 1.
+
+    images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w.
+    Returns the same dtype, shape (n, o, h - i + 1, w - j + 1).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(conv2d)
+
+# %% [markdown]
+# ### `lstm_step` · 4 points · ●●● · about 20 min
+#
+# An LSTM reads a sequence step by step and keeps two states, hidden h and cell c, each of shape `(b, m)`. Write one
+# step for the inputs x of shape `(b, d)`. The weights of its four gates are stacked: W of shape `(4, m, d)`, U of shape
+# `(4, m, m)`, bias of shape `(4, m)`, in the order *input, forget, candidate, output*. Each gate is a sum of three
+# terms for each batch entry, `W[gate] @ x + U[gate] @ h + bias[gate]`. With those four sums as i, f, g and o:
+#
+# $$c' = \sigma(f)\, c + \sigma(i)\tanh(g) \qquad h' = \sigma(o)\tanh(c')$$
+#
+# Return the pair `(h', c')`, in this order. If all weights and biases are 0, then σ(0) = 0.5 and tanh(0) = 0, so a cell
+# of 2 becomes c' = 0.5 · 2 = 1 and h' = 0.5 · tanh(1) = 0.381.
+#
+# Not allowed: `torch.lstm_cell`, `nn.LSTM` and `nn.LSTMCell`, because they hide just these lines. A loop over the four
+# gates is fine, one over the batch or the units is not.
+
+
+# %%
+def lstm_step(
+    x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, W: torch.Tensor, U: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of an LSTM.
+
+    x: float, shape (b, d). h, c: shape (b, m). W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m).
+    The first axis of W, U and bias: input, forget, candidate, output gate. All have the same dtype.
+    Returns the tuple (new h, new c), each of shape (b, m).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(lstm_step)
+
+# %% [markdown]
+# ## How far are you?
+
+# %% tags=["nbval-ignore-output"]
+progress()
