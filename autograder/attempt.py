@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from autograder.evidence import EvidenceError
 from autograder.exercise import Exercise
 from autograder.own_code import is_own, own_lines
+
+MAX_MESSAGE = 1000
+MAX_LINES = 20
+"""What is kept of an error: characters of its message, and lines of its way."""
 
 
 def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str, Any]]:
@@ -39,13 +44,57 @@ def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str,
     return all_evidence
 
 
+def read_attempt(tree: Any) -> list[dict[str, Any]]:
+    """The same tree, once it is sure that it has the form that `attempt` gives. It may come from anywhere.
+
+    Raises EvidenceError where it has not.
+    """
+    if not isinstance(tree, list) or not all(_is_evidence(one) for one in tree):
+        raise EvidenceError("The answer is not the evidence of an attempt.")
+    return [_shortened(one) for one in tree]
+
+
+def _is_evidence(one: Any) -> bool:
+    if not isinstance(one, dict) or not all(isinstance(name, str) for name in one):
+        return False
+    if type(one.get("steps", 0)) is not int or not _is_list_of(one.get("calls", []), str):
+        return False
+    raised = one.get("raised", {"type": "", "message": "", "lines": []})
+    return (
+        isinstance(raised, dict)
+        and isinstance(raised.get("type"), str)
+        and isinstance(raised.get("message"), str)
+        and _is_list_of(raised.get("lines"), dict)
+        and all(
+            isinstance(line.get("number"), int) and {"function", "source"} <= line.keys() for line in raised["lines"]
+        )
+    )
+
+
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _shortened(one: dict[str, Any]) -> dict[str, Any]:
+    """An error message may be of any length; a page of feedback may not."""
+    if "raised" not in one:
+        return one
+    raised = one["raised"]
+    lines = [
+        {"function": str(line["function"])[:80], "number": line["number"], "source": str(line["source"])[:200]}
+        for line in raised["lines"][-MAX_LINES:]
+    ]
+    return one | {"raised": {"type": raised["type"][:80], "message": raised["message"][:MAX_MESSAGE], "lines": lines}}
+
+
 def without_conduct(evidence: dict[str, Any]) -> dict[str, Any]:
     """What a function gave on a trial, without how it got there."""
     return {name: value for name, value in evidence.items() if name not in ("steps", "calls")}
 
 
 def _raised(error: BaseException) -> dict[str, Any]:
-    return {"type": type(error).__name__, "message": str(error), "lines": own_lines(error.__traceback__)}
+    raised = {"type": type(error).__name__, "message": str(error), "lines": own_lines(error.__traceback__)}
+    return _shortened({"raised": raised})["raised"]
 
 
 class _Conduct(TorchFunctionMode):

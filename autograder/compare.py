@@ -64,11 +64,11 @@ def difference(expected: Any, got: Any, path: str, tolerance: Tolerance | None =
         pairs = [(f"{path}[{i}]", expected[i], got[i]) for i in range(len(expected))]
     elif isinstance(expected, dict):
         if expected.keys() != got.keys():
-            return differ("keys", f"expected the keys {sorted(map(str, expected))}, got {sorted(map(str, got))}")
+            return differ("keys", f"expected the keys {_short(list(expected))}, got {_short(list(got))}")
         pairs = [(f"{path}[{key!r}]", expected[key], got[key]) for key in expected]
     else:
         same = _same_number(expected, got, tolerance) if isinstance(expected, (float, complex)) else expected == got
-        return None if same else differ("values", f"expected {expected!r}, got {got!r}")
+        return None if same else differ("values", f"expected {_short(expected)}, got {_short(got)}")
     return next((found for p, e, g in pairs if (found := difference(e, g, p, tolerance))), None)
 
 
@@ -98,6 +98,11 @@ def _values_sentence(expected: torch.Tensor, got: torch.Tensor, wrong: torch.Ten
     if wrong.numel() == 1:
         return example
     return f"{int(wrong.sum())} of {wrong.numel()} values differ; the first: {example}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def describe(node: Any) -> str:

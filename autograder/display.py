@@ -5,6 +5,7 @@ import html
 import io
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,7 +50,7 @@ def show(page: Page) -> None:
 
 def notice(text: str) -> Page:
     """One sentence to the learner."""
-    return Page(text, _render("notice.html", text=text))
+    return Page(text, render("notice.html", text=text))
 
 
 def code(source: str) -> Page:
@@ -57,28 +58,41 @@ def code(source: str) -> Page:
     return Page(source, f"<pre><code>{html.escape(source)}</code></pre>")
 
 
-def report(exercise: Exercise, verdict: Verdict, seed: int, next_step: str) -> Page:
-    """A verdict with all that helps to act on it: the trial, expected and got, the mistake, the learner's own lines."""
+def report(
+    exercise: Exercise,
+    verdict: Verdict,
+    seed: int,
+    next_step: str,
+    show_inputs: bool = True,
+    draw: Callable[[Difference | None], dict[str, str] | None] | None = None,
+) -> Page:
+    """A verdict with all that helps to act on it: the trial, expected and got, the mistake, the learner's own lines.
+
+    show_inputs: False where the values of the trial's arguments are kept back: their types and shapes remain.
+    draw: another way to picture a difference than heat maps by matplotlib, which take a third of a second each.
+    """
     if verdict.status is Status.CORRECT:
         text = f"✓ {exercise.name}: correct on all {len(exercise.trials(seed))} trials · {_points(exercise.points)}"
-        return Page(text, _render("correct.html", text=text))
+        return Page(text, render("correct.html", text=text))
     if verdict.status is Status.NOT_ATTEMPTED:
         text = f"○ {exercise.name}: not attempted. {next_step}"
-        return Page(text, _render("notice.html", text=text))
+        return Page(text, render("notice.html", text=text))
     fault = verdict.fault
     trials = exercise.trials(seed)
     trial = trials[fault.trial]
+    shows_inputs = fault.kind == "arguments"  # what the function changed, and what it was before
+    found = None if shows_inputs and not show_inputs else fault.difference
     content = {
         "title": f"✗ {exercise.name}: {_headline(verdict)}",
         "trial": f"trial {fault.trial + 1} of {len(trials)}, {trial.name}",
         "mistake": verdict.mistake.sentence if verdict.mistake else None,
         "sentence": fault.sentence,
         "lines": fault.lines,
-        "arguments": _arguments(trial),
-        "sides": _sides(fault.difference, exercise.tolerance),
+        "arguments": _arguments(trial, show_inputs),
+        "sides": _sides(found, exercise.tolerance),
         "next_step": next_step,
     }
-    return Page(_report_text(**content), _render("report.html", picture=_picture(fault.difference), **content))
+    return Page(_report_text(**content), render("report.html", picture=(draw or _picture)(found), **content))
 
 
 def overview(exercises: list[Exercise], record: dict[str, str]) -> Page:
@@ -102,7 +116,7 @@ def overview(exercises: list[Exercise], record: dict[str, str]) -> Page:
         bar = ("█" * round(20 * chapter["solved"] / max(chapter["count"], 1))).ljust(20, "░")
         lines.append(f"{chapter['title']}  {bar}  {chapter['solved']}/{chapter['count']} · {chapter['points']}")
         lines.append("   " + "  ".join(chapter["exercises"]))
-    return Page("\n".join(lines), _render("progress.html", chapters=chapters))
+    return Page("\n".join(lines), render("progress.html", chapters=chapters))
 
 
 def _headline(verdict: Verdict) -> str:
@@ -115,8 +129,9 @@ def _headline(verdict: Verdict) -> str:
     }[verdict.fault.kind]
 
 
-def _arguments(trial: Trial) -> list[tuple[str, str]]:
-    return [(name, _value_text(collect(value))) for name, value in trial.arguments.items()]
+def _arguments(trial: Trial, show_inputs: bool) -> list[tuple[str, str]]:
+    text = _value_text if show_inputs else _outline
+    return [(name, text(collect(value))) for name, value in trial.arguments.items()]
 
 
 def _sides(found: Difference | None, tolerance: tuple[float, float] | None) -> dict[str, Any] | None:
@@ -186,6 +201,15 @@ def _value_text(node: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
+def _outline(node: Any) -> str:
+    """What kind of value it is, without the value."""
+    if isinstance(node, torch.Tensor):
+        return f"tensor of shape {shape_text(node)}, {dtype_text(node)}"
+    if isinstance(node, Typed) and isinstance(node.value, torch.Tensor):
+        return f"{node.type} of shape {shape_text(node.value)}, {dtype_text(node.value)}"
+    return describe(node)
+
+
 def _element_text(value: torch.Tensor) -> str:
     number = value.item()
     return f"{number:.4g}" if isinstance(number, float) else str(number)
@@ -195,7 +219,7 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
     """Expected, got and their difference as heat maps, for matrices and images: a PNG as base64, and its alt text."""
     if found is None or found.kind != "values" or not isinstance(found.got, torch.Tensor):
         return None
-    expected, got = (_first_wrong_matrix(tensor, found) for tensor in (found.expected, found.got))
+    expected, got = (first_wrong_matrix(tensor, found) for tensor in (found.expected, found.got))
     if expected is None or expected.numel() < 9 or max(expected.shape) > PICTURE:
         return None
     from course_utils.plotting import heat_map  # matplotlib, only when there is something to draw
@@ -207,7 +231,7 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
     return {"png": base64.b64encode(buffer.getvalue()).decode(), "alt": alt}
 
 
-def _first_wrong_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
+def first_wrong_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
     """The last two axes at the first wrong element, as float64 without NaN or infinity."""
     if tensor.ndim < 2 or tensor.is_complex():
         return None
@@ -237,5 +261,6 @@ def _inline_code(text: str) -> Any:
     return Markup(re.sub(r"(?<![\w*])\*(\w[^*]*?)\*(?![\w*])", r"<em>\1</em>", marked))
 
 
-def _render(template: str, **content: Any) -> str:
+def render(template: str, **content: Any) -> str:
+    """One of the templates, filled in. What is not markup is escaped."""
     return _templates().get_template(template).render(**content)

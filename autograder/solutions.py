@@ -17,9 +17,15 @@ _CHECKOUT = Path(__file__).parent.parent
 
 def find_solution(exercise: Exercise) -> str | None:
     """The code of an exercise's solution, or None where solutions are not shipped."""
-    chapter = next(chapter for chapter in CHAPTERS if chapter.topic == exercise.chapter)
+    source = solutions_source(exercise.chapter)
+    return None if source is None else solution_code(source, exercise.name)
+
+
+def solutions_source(topic: str) -> str | None:
+    """The text of a chapter's solutions file, or None where solutions are not shipped."""
+    chapter = next(chapter for chapter in CHAPTERS if chapter.topic == topic)
     path = _CHECKOUT / "solutions" / f"{chapter.stem}.py"
-    return solution_code(path.read_text(encoding="utf-8"), exercise.name) if path.exists() else None
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def solution_code(chapter_source: str, name: str) -> str:
