@@ -15,12 +15,15 @@ help: ## list these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 lab: $(READY) ## open the course in JupyterLab, and print its address
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/index.md
+	$(BIN)/jupyter lab --allow-root --LabApp.default_url=/lab/tree/index.md
 
+test: export COURSE_DEVICE := cpu
 test: $(READY) ## check style, code, notebooks and the site in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
+	$(BIN)/python -m pytest --nbval-lax exercises
 
 book: $(READY) ## build the site into _build/html
 	$(BIN)/python -m tools.book
