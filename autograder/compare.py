@@ -56,6 +56,8 @@ def difference(expected: Any, got: Any, path: str, tolerance: Tolerance | None =
             return differ("shape", f"expected shape {shape_text(expected)}, got {shape_text(got)}")
         if expected.dtype != got.dtype:
             return differ("dtype", f"expected dtype {dtype_text(expected)}, got {dtype_text(got)}")
+        if torch.equal(expected, got):
+            return None
         wrong = wrong_elements(expected, got, tolerance)
         return differ("values", _values_sentence(expected, got, wrong)) if wrong.any() else None
     if isinstance(expected, (list, tuple)):

@@ -339,6 +339,8 @@ torch.tensor(table, dtype=torch.float32) @ weights
 # :::{important} To remember
 # `from_numpy` shares, `tensor` copies; NumPy's floats are `float64` until you convert them.
 # :::
+#
+# *Exercises:* `image_to_tensor`, `without_self_loops`.
 
 # %% [markdown]
 # ## Which dtype comes out?
@@ -588,7 +590,7 @@ print(x)
 # `permute` changes which axis is which, `reshape` only where the line of numbers breaks. `view` never copies.
 # :::
 #
-# *Exercise:* `sliding_windows`.
+# *Exercises:* `sliding_windows`, `split_heads`.
 
 # %% [markdown]
 # ## How do axes come and go?
@@ -689,6 +691,8 @@ print(own)
 # :::{important} To remember
 # `expand` shows the same memory many times and is for reading; `repeat` makes memory of your own.
 # :::
+#
+# *Exercise:* `append_positions`.
 
 # %% [markdown]
 # ## When do two shapes fit together?
@@ -779,7 +783,7 @@ print("loss:", mean_squared_error(predictions.squeeze(1), targets).item())
 # Shapes align at the right. Where two should be equal, check it: broadcasting will not.
 # :::
 #
-# *Exercises:* `normalize_channels`, `squared_distances`.
+# *Exercises:* `outer_sum`, `normalize_channels`, `squared_distances`, `weighted_mse`.
 
 # %% [markdown]
 # ## Which axis does `dim` remove?
@@ -850,7 +854,7 @@ print(logits.masked_fill(~keep, -torch.inf))
 # `dim` is the axis that disappears. `gather` reads at an index, `scatter_` writes at one.
 # :::
 #
-# *Exercises:* `one_hot`, `top_k_accuracy`.
+# *Exercises:* `one_hot`, `top_k_accuracy`, `gather_last_step`.
 
 # %% [markdown]
 # ## How do I leave entries out?
@@ -1134,6 +1138,8 @@ print(torch.einsum("ba", torch.ones(2, 3)).shape)
 # :::{important} To remember
 # What is missing on the right is summed; what stands on the right stays.
 # :::
+#
+# *Exercises:* `batch_trace`, `gram_matrices`.
 
 # %% [markdown]
 # ## When is `einsum` the wrong tool?
@@ -1350,6 +1356,8 @@ with torch.no_grad():
 # :::{important} To remember
 # A layer is a product over named axes, then a function entry by entry. Write the indices first; the code follows.
 # :::
+#
+# *Exercises:* `weighted_values`, `conv2d`, `lstm_step`.
 
 # %% [markdown]
 # ## Where does the arithmetic happen?
