@@ -70,7 +70,7 @@ def test_version_and_address_are_the_same_everywhere(root, project):
 
 
 def test_make_help_lists_every_target_with_its_one_line(root):
-    printed = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()
     assert [line.split()[0] for line in printed.splitlines()] == targets

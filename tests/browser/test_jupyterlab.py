@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -144,6 +146,35 @@ class Notebook:
         return self.browser.execute_script(
             "return window.jupyterapp.shell.currentWidget.content.widgets[arguments[0]].model.executionCount", number
         )
+
+
+def test_make_lab_prints_an_address_that_answers(tmp_path: Path):
+    environment = {
+        **os.environ,
+        "BROWSER": "true",  # a program that opens nothing
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+    }
+    command = subprocess.Popen(
+        ["make", "lab"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        (address,) = next(found for line in command.stdout if (found := re.findall(r"http://127\.0\.0\.1:\S+", line)))
+        assert "/lab/tree/index.md" in address
+        deadline = time.monotonic() + PATIENCE
+        while not answers(address):
+            assert time.monotonic() < deadline and command.poll() is None
+            time.sleep(0.5)
+    finally:
+        os.killpg(command.pid, signal.SIGTERM)
+        command.communicate(timeout=PATIENCE)
 
 
 def test_the_start_page_opens_rendered(browser: Chrome, lab: str):
