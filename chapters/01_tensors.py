@@ -38,7 +38,7 @@ get_ipython().run_line_magic("xmode", "Minimal")
 #
 # ## Objectives and time
 #
-# Reading and running takes about three hours, the exercises about two more. Afterwards you can
+# Reading and running takes about three hours, the exercises about three and a half more. Afterwards you can
 #
 # - create tensors, and say their shape, dtype and device without looking;
 # - tell a view from a copy, and explain why `view` refuses where `reshape` works;
@@ -101,7 +101,8 @@ heat_map(
 )
 
 # %% [markdown]
-# The order of axes is a convention. These are the ones that PyTorch's layers expect:
+# The order of axes is a convention. This book uses these, and so do most layers. (A *layer* is one step of a network.)
+# `nn.LSTM` and its relatives need `batch_first=True` for it.
 #
 # | data | shape |
 # |---|---|
@@ -110,12 +111,13 @@ heat_map(
 # | a table | `(samples, features)` |
 # | sentences of word vectors | `(batch, time, features)` |
 # | pictures | `(batch, channels, height, width)` |
-# | films | `(batch, time, channels, height, width)` |
+# | films | `(batch, channels, time, height, width)` |
 #
 # Axis 0 is nearly always the **batch**: independent examples, worked on at once.
 #
 # **What goes wrong in practice.** A picture file holds the three colours of a pixel together: channels last. A layer
-# looks for them on axis 1, and finds the height there:
+# looks for them on axis 1, and finds the height there. (`conv2d` slides 5 × 5 filters over the picture; a 28-wide
+# picture has 24 places for them. A later section takes it apart.)
 
 # %% tags=["raises-exception"]
 photo = torch.zeros(1, 28, 28, 3)  # (batch, height, width, channels)
@@ -207,8 +209,8 @@ torch.use_deterministic_algorithms(False)
 
 # %% [markdown]
 # Use `torch.rand` or `torch.randn` for random numbers, and `torch.empty` only for memory that you will fill completely.
-# The old constructor has a second surprise. Given a list, it always makes `float32`, which has no room for large whole
-# numbers:
+# The old constructor has a second surprise. Given a list, it makes the default dtype, `float32` unless you changed it,
+# which has no room for large whole numbers:
 
 # %%
 print(int(torch.Tensor([16_777_217])), int(torch.tensor([16_777_217])))
@@ -284,17 +286,18 @@ print("same weights:", torch.equal(weights, again))
 #
 # :::{admonition} Predict
 # :class: tip
-# After `array[0] = 100`: which of `shared` and `copied` begins with 100?
+# `a` is `torch.from_numpy(array)`, `b` is `torch.tensor(array)`. After `array[0] = 100`: which of the two begins with
+# 100?
 # :::
 
 # %%
 array = np.array([1.0, 2.0, 3.0], dtype=np.float32)
-shared = torch.from_numpy(array)
-copied = torch.tensor(array)
+a = torch.from_numpy(array)
+b = torch.tensor(array)
 array[0] = 100
-print(shared, copied)
+print(a, b)
 
-back = shared.numpy()  # shares as well
+back = a.numpy()  # shares as well
 back[1] = -5
 print(array)
 
@@ -330,7 +333,8 @@ table = np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])  # (samples, features), flo
 torch.from_numpy(table) @ weights
 
 # %% [markdown]
-# Convert once, where the data comes in:
+# Messages and methods use older names: byte is `uint8`, int `int32`, long `int64`, half `float16`, float `float32`,
+# double `float64`. Convert once, where the data comes in:
 
 # %%
 torch.tensor(table, dtype=torch.float32) @ weights
@@ -340,13 +344,14 @@ torch.tensor(table, dtype=torch.float32) @ weights
 # `from_numpy` shares, `tensor` copies; NumPy's floats are `float64` until you convert them.
 # :::
 #
-# *Exercises:* `image_to_tensor`, `without_self_loops`.
+# *Exercise:* `image_to_tensor`.
 
 # %% [markdown]
 # ## Which dtype comes out?
 #
 # Dtypes come in kinds: `bool`, then integers, then floats. When two tensors meet in `+`, `-` or `*`, the result has the
-# higher kind, wide enough for every operand *of that kind*. A Python number can raise the kind, but never widens it.
+# higher kind, wide enough for every operand *of that kind*. A Python number can raise the kind, but never widens it. A
+# tensor without axes counts like a Python number: within a kind it widens nothing.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -362,16 +367,17 @@ print(torch.tensor([250], dtype=torch.uint8) + 10)
 
 # %% [markdown]
 # `/` always gives floats. `//` rounds *down*, so −7 // 2 is −4; `%` is what remains, and is never negative for a
-# positive divisor. `uint8` ends at 255 and starts again at 0: 260 becomes 4. There is no error.
+# positive divisor. `uint8` ends at 255 and starts again at 0: 260 becomes 4. There is no error. But `1 - mask` raises an
+# error for a mask of `bool`: the opposite of a mask is `~mask`.
 #
 # **What goes wrong in practice.** Brighten pictures by 100, and the brightest parts turn dark:
 
-# %% mystnb={"figure": {"caption": "Brighter by 100. Above: in `uint8`, bright pixels wrap round to dark ones. Below: computed in `int32` and limited to 255.", "name": "fig-tensors-uint8"}, "image": {"alt": "Two rows of four garments. Above, their bright parts have turned black; below, they are brighter."}}
+# %% mystnb={"figure": {"caption": "Brighter by 100. Above: in `uint8`, bright pixels wrap round to dark ones. Below: computed in `float32` and limited to 255.", "name": "fig-tensors-uint8"}, "image": {"alt": "Two rows of four garments. Above, their bright parts have turned black; below, they are brighter."}}
 wrapped = pixels[:4] + 100
-mended = (pixels[:4].int() + 100).clamp(max=255)
+mended = (pixels[:4].float() + 100).clamp(max=255)
 image_grid(
     torch.cat([wrapped, mended]) / 255,
-    labels=["uint8"] * 4 + ["int32, clamped"] * 4,
+    labels=["uint8"] * 4 + ["float32, clamped"] * 4,
     columns=4,
     alt="Two rows of four garments. Above, their bright parts have turned black; below, they are brighter.",
 )
@@ -387,17 +393,21 @@ print(f"{pixels.float().mean():.2f}")
 print(torch.tensor([2.7, -2.7]).long(), torch.tensor([70_000.0]).half())
 
 # %% [markdown]
-# `.float()`, `.long()`, `.half()` and `.to(dtype)` convert. Conversion to integers cuts the fraction off towards zero.
-# `float16` ends at 65,504; beyond that is `inf`.
+# `.float()`, `.long()`, `.half()` and `.to(dtype)` convert. Conversion to integers cuts the fraction off towards zero;
+# `.round()` before it goes to the nearest whole number. The largest number of `float16` is 65,504; what rounds beyond it
+# is `inf`.
 #
 # :::{important} To remember
 # Convert integers to floats before you compute, not after.
 # :::
+#
+# *Exercise:* `to_image`.
 
 # %% [markdown]
 # ## How do I pick out a part?
 #
-# Square brackets take one entry per axis: a number, a slice `start:stop:step`, or `...` for all axes in between.
+# Square brackets take at most one entry per axis: a number, a slice `start:stop:step`, or `...` for all axes in between.
+# Axes left out at the end are taken whole.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -430,8 +440,8 @@ heat_map(
 )
 
 # %% [markdown]
-# **What goes wrong in practice.** You want the block of rows 0 and 2 and columns 1 and 3. Two lists do not give it:
-# they are read in pairs, as the points (0, 1) and (2, 3).
+# **What goes wrong in practice.** You want the block of rows 0 and 2 and columns 1 and 3. Two lists do not give it: they
+# are read in pairs, as the points (0, 1) and (2, 3). So are two tensors of `int64`.
 
 # %%
 rows, columns = [0, 2], [1, 3]
@@ -449,8 +459,11 @@ x.flip(dims=(1,))
 
 # %% [markdown]
 # :::{important} To remember
-# A number removes an axis, a slice keeps it, `None` adds one; several lists pick points, not blocks.
+# A number removes an axis, a slice keeps it, `None` adds one; several lists pick points, not blocks, unless their shapes
+# broadcast to a block.
 # :::
+#
+# *Exercise:* `gather_last_step`.
 
 # %% [markdown]
 # ## Why did my slice change the original?
@@ -470,12 +483,22 @@ x[[1]].fill_(-1)
 print(x)
 
 # %% [markdown]
-# Only row 0: `x[[1]]` was a new tensor, filled and forgotten. On the left of `=` nothing is copied, so `x[[1]] = -1`
-# would have written into `x`.
-#
-# Numbers, slices, `view`, `permute`, `unsqueeze` and `expand` give views; lists, index tensors, masks, `clone` and
-# arithmetic give new memory. A method whose name ends in `_` works *in place*: it writes into the tensor itself, and so
-# into every view on it. So do `+=` and its relatives.
+# Only row 0: `x[[1]]` was a new tensor, filled and forgotten. `x[[1]] = -1` would have written into `x`: one pair of
+# brackets on the left of `=` copies nothing. Two pairs may: `x[rows][:, columns] = -1` writes into the copy `x[rows]`,
+# which is forgotten. To write a block, make the row numbers a column:
+
+# %%
+x = torch.arange(12).reshape(3, 4)
+rows, columns = [0, 2], [1, 3]
+x[rows][:, columns] = -1
+print("written:", (x == -1).any().item())
+x[[[0], [2]], [1, 3]] = -1
+print(x)
+
+# %% [markdown]
+# Numbers, slices, `view`, `permute`, `unsqueeze` and `expand` give views; lists, index tensors with at least one axis,
+# masks, `clone` and arithmetic give new memory. A method whose name ends in `_` works *in place*: it writes into the
+# tensor itself, and so into every view on it. So do `+=` and its relatives.
 #
 # **What goes wrong in practice.** A function centres a picture, and silently edits the data set:
 
@@ -544,6 +567,9 @@ heat_map(
 # %% tags=["raises-exception"]
 x.T.view(12)
 
+# %% [markdown]
+# `data_ptr()` is the address of the first number:
+
 # %%
 flat = x.T.reshape(-1)
 wide = x.reshape(2, -1)
@@ -583,14 +609,22 @@ diagonal.fill_(0)
 print(x)
 
 # %% [markdown]
-# `as_strided` checks only that it stays inside the memory, not that the numbers make sense. Where a named view exists
-# (`diagonal`, `unfold`), prefer it.
+# `as_strided` checks only that it stays inside the memory, not that the numbers make sense. Where a named view exists,
+# prefer it: `x.diagonal().fill_(0)` or `x.fill_diagonal_(0)` does the same by name. Another named view is `unfold`, which
+# cuts an axis into windows and puts their entries into a new last axis:
+
+# %%
+print(torch.arange(8).unfold(0, 4, 2))  # along axis 0, windows of 4, in steps of 2
+
+# %% [markdown]
+# These strides are (2, 1). But `as_strided` counts in memory, not along `x`: if `x` is itself `base[::2]`, one step is
+# `x.stride(0)` places.
 #
 # :::{important} To remember
 # `permute` changes which axis is which, `reshape` only where the line of numbers breaks. `view` never copies.
 # :::
 #
-# *Exercises:* `sliding_windows`, `split_heads`.
+# *Exercises:* `without_self_loops`, `sliding_windows`, `split_heads`.
 
 # %% [markdown]
 # ## How do axes come and go?
@@ -615,20 +649,21 @@ print("transpose", words.transpose(1, 2).shape)
 # `cat` put the features of both side by side: it adds lengths along its axis, and all other lengths must agree. `stack`
 # needs equal shapes.
 #
-# **What goes wrong in practice.** A layer expects a batch, and you have one picture:
+# **What goes wrong in practice.** A convolution wants a channel axis, and takes a batch axis in front of it. A grey
+# picture has neither, so eight of them are taken for one picture of eight channels:
 
 # %% tags=["raises-exception"]
 kernel = torch.ones(1, 1, 3, 3) / 9  # (out channels, in channels, height, width)
-F.conv2d(pixels[0].float(), kernel)
+eight = pixels[:8].float()  # (batch, height, width)
+F.conv2d(eight, kernel)
 
 # %% [markdown]
-# Make it a batch of one, with one channel. `None` in brackets and `unsqueeze` do the same:
+# Insert the channel axis. `None` in brackets and `unsqueeze` do the same:
 
 # %%
-picture = pixels[0].float()  # (height, width)
-one = picture[None, None]  # (batch, channels, height, width)
-print(F.conv2d(one, kernel).shape)
-print(torch.equal(one, picture.unsqueeze(0).unsqueeze(0)))
+with_channel = eight.unsqueeze(1)  # (batch, channels, height, width)
+print(F.conv2d(with_channel, kernel).shape)
+print(torch.equal(with_channel, eight[:, None]))
 
 # %% [markdown]
 # On the way back, `squeeze()` without an axis removes *every* axis of length 1. It works until a batch happens to have
@@ -640,6 +675,9 @@ for batch_size in (3, 1):
     print("squeeze():", scores.squeeze().shape, "squeeze(-1):", scores.squeeze(-1).shape)
 
 # %% [markdown]
+# `squeeze(dim)` has a quiet side too: where the axis is longer than 1 it does nothing, and does not say so. `x[:, 0]`
+# always removes the axis.
+#
 # :::{important} To remember
 # Say which axis you squeeze: `squeeze(-1)`, never `squeeze()`.
 # :::
@@ -647,8 +685,7 @@ for batch_size in (3, 1):
 # %% [markdown]
 # ## `expand` or `repeat`?
 #
-# Both make a column of three numbers four wide. `repeat` copies. `expand` sets the stride of the new axis to 0: a step
-# along it stays at the same place.
+# Both make a column of three numbers four wide, each in its own way.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -668,8 +705,9 @@ heat_map(
 )
 
 # %% [markdown]
-# Three. `expand` takes the shape wanted, and only axes of length 1 can grow; `repeat` takes how often.
-# `repeat_interleave` repeats each entry on its own, as often as you say, or not at all:
+# Three. `expand` sets the stride of the grown axis to 0: a step along it stays at the same place. `repeat` copies.
+# `expand` takes the shape wanted, and only axes of length 1 can grow, or new axes on the left; `-1` keeps a length.
+# `repeat` takes how often. `repeat_interleave` repeats each entry on its own, as often as you say, or not at all:
 
 # %%
 torch.repeat_interleave(torch.tensor([10, 20, 30]), torch.tensor([2, 0, 3]))
@@ -679,6 +717,9 @@ torch.repeat_interleave(torch.tensor([10, 20, 30]), torch.tensor([2, 0, 3]))
 
 # %% tags=["raises-exception"]
 expanded.add_(torch.arange(4))
+
+# %% [markdown]
+# A single entry is not refused: `expanded[0, 0] = 99` changes all four places of row 0. Write into a copy:
 
 # %%
 own = expanded.clone()
@@ -731,7 +772,8 @@ print(times[None, :] - times[:, None])  # (from, to)
 print(torch.broadcast_shapes((5, 1, 4), (3, 1)))
 
 # %% [markdown]
-# **What goes wrong in practice, loudly.** The mean of each row, subtracted from that row:
+# **What goes wrong in practice, loudly.** The mean of each row, subtracted from that row. (`mean(dim=1)` averages along
+# axis 1 and drops it; more in the next section.)
 
 # %% tags=["raises-exception"]
 table = torch.tensor([[1.0, 2, 3, 6], [0, 0, 4, 4], [5, 5, 5, 5]])  # (rows, columns)
@@ -788,7 +830,9 @@ print("loss:", mean_squared_error(predictions.squeeze(1), targets).item())
 # %% [markdown]
 # ## Which axis does `dim` remove?
 #
-# `sum`, `mean`, `max`, `argmax`, `any` and `all` reduce. `dim` names the axis that *disappears*; several may be given.
+# `sum`, `mean`, `any` and `all` reduce. `dim` names the axis that *disappears*; several may be given. `amax` and `amin`
+# do the same for the largest and the smallest. `max(dim)` takes one axis and returns two tensors, `.values` and
+# `.indices`; `argmax(dim)` returns the indices alone.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -818,7 +862,8 @@ image_grid(
 )
 
 # %% [markdown]
-# A classifier returns one score per class. `argmax` gives the number of the best class, per row only if you say so:
+# A classifier returns one score per class (its *logits*). `argmax` gives the number of the best class, per row only if
+# you say so:
 
 # %%
 # (batch, classes)
@@ -854,7 +899,7 @@ print(logits.masked_fill(~keep, -torch.inf))
 # `dim` is the axis that disappears. `gather` reads at an index, `scatter_` writes at one.
 # :::
 #
-# *Exercises:* `one_hot`, `top_k_accuracy`, `gather_last_step`.
+# *Exercises:* `one_hot`, `top_k_accuracy`.
 
 # %% [markdown]
 # ## How do I leave entries out?
@@ -931,6 +976,7 @@ print(step[:, None] >= step[None, :])  # (step that looks, step that is seen)
 # | `(i, n)` | `(n, j)` | `(i, j)` | matrix product |
 # | `(…, i, n)` | `(…, n, j)` | `(…, i, j)` | a matrix product for each entry of the axes `…`, which broadcast |
 # | `(…, i, n)` | `(n,)` | `(…, i)` | each matrix times the same vector |
+# | `(n,)` | `(…, n, j)` | `(…, j)` | the same vector times each matrix |
 #
 # :::{admonition} Predict
 # :class: tip
@@ -966,7 +1012,7 @@ print(torch.mm(torch.ones(2, 3), torch.ones(3, 6)).shape)
 
 # %% [markdown]
 # You will meet the next message often. It names two matrices and their shapes. The inner lengths, 3 and 2 here, must be
-# equal:
+# equal. Batch axes in front are merged in the message: (4, 2, 3) @ (2, 6) is reported as 8x3 and 2x6.
 
 # %% tags=["raises-exception"]
 samples = torch.arange(6.0).reshape(2, 3)  # (samples, features)
@@ -997,7 +1043,7 @@ print("right:", turned.squeeze(-1))
 
 # %% mystnb={"figure": {"caption": "Each row begins with a picture of the batch; the seven most similar ones follow.", "name": "fig-tensors-similar"}, "image": {"alt": "Rows of eight: ankle boots; T-shirts and a shirt; a dress, then T-shirts, shirts and trousers."}}
 flat = images.flatten(start_dim=1)  # (images, pixels)
-directions = flat / flat.norm(dim=1, keepdim=True)
+directions = F.normalize(flat, dim=1)  # each row divided by its length
 similarity = directions @ directions.mT  # (images, images)
 neighbours = similarity[[0, 1, 3]].topk(8, dim=1).indices.flatten()  # (3 · 8,)
 image_grid(
@@ -1139,12 +1185,12 @@ print(torch.einsum("ba", torch.ones(2, 3)).shape)
 # What is missing on the right is summed; what stands on the right stays.
 # :::
 #
-# *Exercises:* `batch_trace`, `gram_matrices`.
+# *Exercises:* `transposed_product`, `batch_trace`, `gram_matrices`.
 
 # %% [markdown]
 # ## When is `einsum` the wrong tool?
 #
-# The table above has a named operation for every line. Both compute the same; they differ in what they tell the reader.
+# The list above has a named operation for every line. Both compute the same; they differ in what they tell the reader.
 #
 # | use | when |
 # |---|---|
@@ -1167,7 +1213,8 @@ counts = torch.tensor([2, 0, 1])
 torch.einsum("i,ij->j", counts, torch.ones(3, 4))
 
 # %% [markdown]
-# It does not: all operands need one dtype.
+# Not here. Where a letter of both operands is summed, `einsum` becomes a matrix product, and that takes one dtype.
+# Convert first, and no equation surprises you.
 
 # %%
 torch.einsum("i,ij->j", counts.float(), torch.ones(3, 4))
@@ -1215,23 +1262,25 @@ print(torch.allclose(z, F.bilinear(x, y, W.permute(2, 0, 1)), atol=1e-5))
 # fits key j is their inner product. A `softmax` turns the scores of each query into weights that add up to 1, and the
 # output is the weighted mean of the values:
 #
-# $$E_{ij} = \sum_d Q_{id} K_{jd}, \qquad A_{ij} = \operatorname{softmax}_j\!\left(E_{ij} / \sqrt{d}\right), \qquad
+# $$E_{ij} = \sum_d Q_{id} K_{jd}, \qquad A_{ij} = \operatorname{softmax}_j\!\left(E_{ij} / \sqrt{D}\right), \qquad
 # O_{id} = \sum_j A_{ij} V_{jd}$$
+#
+# where D is the length of the axis d.
 #
 # :::{admonition} Predict
 # :class: tip
-# Why $\sqrt d$? Queries and keys hold standard normal numbers. Guess the spread (standard deviation) of their inner
-# products for d = 4, 64 and 1024.
+# Why $\sqrt D$? Queries and keys hold standard normal numbers. Guess the spread (standard deviation) of their inner
+# products for D = 4, 64 and 1024.
 # :::
 
 # %%
-for d in (4, 64, 1024):
-    scores = torch.einsum("nd,nd->n", torch.randn(20_000, d), torch.randn(20_000, d))
+for D in (4, 64, 1024):
+    scores = torch.einsum("nd,nd->n", torch.randn(20_000, D), torch.randn(20_000, D))
     spread = scores.std()
-    print(f"d = {d:4}: spread {spread:.0f}, divided by √d {spread / d**0.5:.1f}")
+    print(f"D = {D:4}: spread {spread:.0f}, divided by √D {spread / D**0.5:.1f}")
 
 # %% [markdown]
-# The spread grows like √d. Unscaled, the scores of long vectors lie so far apart that `softmax` gives nearly all weight
+# The spread grows like √D. Unscaled, the scores of long vectors lie so far apart that `softmax` gives nearly all weight
 # to one position. In the sequence below, equal words have equal vectors, and each word is query, key and value at once:
 
 # %% mystnb={"figure": {"caption": "Attention weights of *the cat saw the dog*: row i shows where word i looks. Each *the* looks at the other as much as at itself.", "name": "fig-tensors-attention"}, "image": {"alt": "A 5 by 5 grid of weights, large on the diagonal and where the first and the fourth word meet."}}
@@ -1261,21 +1310,21 @@ for dim in (0, 1):
     print(f"dim={dim}:", " ".join(f"{total:.2f}" for total in totals))
 
 # %% [markdown]
-# *Exercise:* `attention_scores`.
+# *Exercises:* `attention_scores`, `weighted_values`.
 #
 # ### Convolution: the same small product at every place
 #
-# $O_{b,o,x,y} = \sum_{c,i,j} I_{b,c,x+i,y+j}\, F_{o,c,i,j}$. `einsum` has no letters for sums like x + i. But `unfold`
-# gives a view in which they have become axes: at each place (x, y) the patch (i, j) that begins there. The rest is one
-# line. The two filters take the difference between left and right, and between top and bottom.
+# $O_{b,o,y,x} = \sum_{c,i,j} I_{b,c,y+i,x+j}\, K_{o,c,i,j}$. `einsum` has no letters for sums like y + i. But `unfold`
+# gives a view in which they have become axes: at each place (y, x) the patch (i, j) that begins there. The rest is one
+# line. The two filters in K take the difference between left and right, and between top and bottom.
 
 # %% mystnb={"figure": {"caption": "Above: four pictures. Then the strength of change from left to right, and from top to bottom.", "name": "fig-tensors-convolution"}, "image": {"alt": "Three rows of four: garments, their left and right edges, their upper and lower edges."}}
 sideways = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 4
 filters = torch.stack([sideways, sideways.T]).unsqueeze(1)  # (out, in, height, width)
 
 four = images[:4]  # (batch, channels, height, width)
-patches = four.unfold(2, 3, 1).unfold(3, 3, 1)  # a view: (batch, channels, x, y, i, j)
-edges = torch.einsum("bcxyij,ocij->boxy", patches, filters)
+patches = four.unfold(2, 3, 1).unfold(3, 3, 1)  # a view: (batch, channels, y, x, i, j)
+edges = torch.einsum("bcyxij,ocij->boyx", patches, filters)
 print("as PyTorch's:", torch.allclose(edges, F.conv2d(four, filters), atol=1e-5))
 
 strength = F.pad(edges.abs(), (1, 1, 1, 1)).clamp(max=1)  # back to 28 × 28
@@ -1286,10 +1335,13 @@ image_grid(
 )
 
 # %% [markdown]
+# *Exercise:* `conv2d`.
+#
 # ### Batch norm: one mean and one spread per channel
 #
-# $Y_{bchw} = \gamma_c\,(X_{bchw} - \mu_c) / \sigma_c + \beta_c$. The index c alone on μ, σ, γ and β says it all: their
-# statistics run over b, h and w. `einsum` sums and scales; the shifts are broadcast.
+# $Y_{bchw} = \gamma_c\,(X_{bchw} - \mu_c) / \sqrt{\sigma_c^2 + \varepsilon} + \beta_c$. (ε = 10⁻⁵ keeps the divisor from
+# 0.) The index c alone on μ, σ, γ and β says it all: there is one of each per channel, and the mean and the variance run
+# over b, h and w. `einsum` sums and scales; the shifts are broadcast.
 
 # %%
 seed_everything(0)
@@ -1306,7 +1358,8 @@ reference = F.batch_norm(x, None, None, gamma.flatten(), beta.flatten(), trainin
 print("as PyTorch's:", torch.allclose(output, reference, atol=1e-5))
 
 # %% [markdown]
-# **What goes wrong in practice.** `x.var()` divides by n − 1, batch norm by n. On a small batch the difference shows:
+# **What goes wrong in practice.** `x.var()` divides by n − 1, batch norm by n. (Only its running variance, which is used
+# after training, divides by n − 1.) On a small batch the difference shows:
 
 # %%
 print("var():            ", torch.allclose(x.var(dim=(0, 2, 3)), variance))
@@ -1317,34 +1370,37 @@ print("var(correction=0):", torch.allclose(x.var(dim=(0, 2, 3), correction=0), v
 #
 # A recurrent network keeps a state h and updates it at each step of a sequence:
 #
-# $$h'_{bj} = \tanh\!\left(\sum_i x_{bi} W_{ji} + \sum_k h_{bk} U_{jk} + b_j\right)$$
+# $$h'_{bj} = \tanh\!\left(\sum_d x_{bd} W_{jd} + \sum_k h_{bk} U_{jk} + a_j\right)$$
 #
-# PyTorch stores weights as (out, in), hence the order of letters, and keeps two biases that are only ever added.
+# PyTorch stores weights as (out, in), hence the order of letters. It keeps the bias a as two, which are only ever added.
 
 # %%
 seed_everything(0)
 x = torch.randn(2, 3)  # (batch, features)
-h, c = torch.randn(2, 4), torch.randn(2, 4)  # (batch, state)
+h = torch.randn(2, 4)  # (batch, state)
 
 cell = torch.nn.RNNCell(input_size=3, hidden_size=4)
 with torch.no_grad():  # no gradients here: they are chapter 2
-    from_input = torch.einsum("bi,ji->bj", x, cell.weight_ih) + cell.bias_ih
+    from_input = torch.einsum("bd,jd->bj", x, cell.weight_ih) + cell.bias_ih
     from_state = torch.einsum("bk,jk->bj", h, cell.weight_hh) + cell.bias_hh
     new_h = (from_input + from_state).tanh()
     print("RNN as PyTorch's:", torch.allclose(new_h, cell(x, h), atol=1e-5))
 
 # %% [markdown]
-# An LSTM computes four such sums at once. Three of them become gates between 0 and 1: what to let in, what to keep,
-# what to show. Entry by entry, the cell state is $c' = f \cdot c + i \cdot \tilde c$ with new content $\tilde c$, and
-# the output is $h' = o \cdot \tanh(c')$. The four sums are one more axis, g for gate:
+# An LSTM computes four such sums at once. Three of them become gates between 0 and 1 through the sigmoid,
+# σ(x) = 1 / (1 + e⁻ˣ): i, what to let in; f, what to keep; o, what to show. The fourth becomes new content $\tilde c$
+# through tanh. PyTorch stacks them in the order i, f, new content, o. Entry by entry, the cell state is
+# $c' = f \cdot c + i \cdot \tilde c$, and the output is $h' = o \cdot \tanh(c')$. The four sums are one more axis, g for
+# gate:
 
 # %%
-cell = torch.nn.LSTMCell(input_size=3, hidden_size=4)
+h, c = torch.randn(2, 5), torch.randn(2, 5)  # (batch, state)
+cell = torch.nn.LSTMCell(input_size=3, hidden_size=5)
 with torch.no_grad():
-    W = cell.weight_ih.view(4, 4, 3)  # (gate, state, in)
-    U = cell.weight_hh.view(4, 4, 4)  # (gate, state, state before)
-    bias = (cell.bias_ih + cell.bias_hh).view(4, 1, 4)  # (gate, 1, state)
-    sums = torch.einsum("bi,gji->gbj", x, W) + torch.einsum("bk,gjk->gbj", h, U) + bias
+    W = cell.weight_ih.view(4, 5, 3)  # (gate, state, in)
+    U = cell.weight_hh.view(4, 5, 5)  # (gate, state, state before)
+    bias = (cell.bias_ih + cell.bias_hh).view(4, 1, 5)  # (gate, 1, state)
+    sums = torch.einsum("bd,gjd->gbj", x, W) + torch.einsum("bk,gjk->gbj", h, U) + bias
     let_in, keep, new, show = sums  # each (batch, state)
     new_c = keep.sigmoid() * c + let_in.sigmoid() * new.tanh()
     new_h = show.sigmoid() * new_c.tanh()
@@ -1357,13 +1413,13 @@ with torch.no_grad():
 # A layer is a product over named axes, then a function entry by entry. Write the indices first; the code follows.
 # :::
 #
-# *Exercises:* `weighted_values`, `conv2d`, `lstm_step`.
+# *Exercise:* `lstm_step`.
 
 # %% [markdown]
 # ## Where does the arithmetic happen?
 #
-# An operation runs where its operands lie. `tensor.to(device)` copies to another device, and returns the tensor itself
-# if it is there already. `device()` of this course chooses a GPU if there is one.
+# An operation runs where its operands lie. `tensor.to(device)` brings a tensor to another device. `device()` of this
+# course chooses a GPU if there is one.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -1379,9 +1435,12 @@ moved = x.to(device())  # a GPU, if there is one
 print("there and back, unchanged:", torch.equal(moved.cpu(), x))
 
 # %% [markdown]
-# **What goes wrong in practice.** Operands on two devices do not meet. This happens with any two; here the second one
-# is `meta`, which every machine has. It keeps shapes and no numbers, and serves to plan a model that is too large for
-# the memory:
+# `.to` copies to another device, and returns the tensor itself if it is there already.
+#
+# **What goes wrong in practice.** Operands on two devices do not meet. This happens with any two devices, unless the CPU
+# tensor has no axes. Where one is a GPU, the message begins `Expected all tensors to be on the same device, but found at
+# least two devices`. Here the second one is `meta`, which every machine has. It keeps shapes and no numbers, and serves
+# to plan a model that is too large for the memory:
 
 # %% tags=["raises-exception"]
 weights = torch.ones(3, 4, device="meta")
@@ -1411,11 +1470,15 @@ print(moved.detach().cpu().numpy().shape)  # right on any device that holds numb
 # %% [markdown]
 # ## How long does a matrix product take?
 #
+# :::{admonition} Predict
+# :class: tip
+# A program times the same product 21 times. How much slower than the fastest is the first: 1.1, 2 or 10 times?
+# :::
+#
 # :::{admonition} Myth: "Time one product on the CPU and one on the GPU: the quotient is the speed-up"
 # :class: warning
 # The first call pays for things that no later call pays for: loading libraries, starting threads, claiming memory. By
-# this method a processor is faster than itself. The cell starts a fresh Python, times the same product 21 times on one
-# thread, and compares the first call with the fastest of the others:
+# this method a processor is faster than itself. The cell runs the program in a fresh Python, on one thread:
 # :::
 
 # %% tags=["nbval-ignore-output"]
@@ -1440,9 +1503,10 @@ print(f"“speed-up” of this processor over itself: {cold / warm:.0f}")
 assert cold > warm
 
 # %% [markdown]
-# Warm up first, and take the median of several calls, which one interruption cannot move. On a GPU there is a second
-# trap. A call returns as soon as the work is *queued*; without `torch.cuda.synchronize()` you time the queueing.
-# `measure` of this course warms up, waits for the device before it reads the clock, and returns the median.
+# About ten times, often more. So warm up first, and take the median of several calls, which one interruption cannot
+# move. On a GPU there is a second trap. A call returns as soon as the work is *queued*; without
+# `torch.cuda.synchronize()` you time the queueing. `measure` of this course warms up, waits for the device before it
+# reads the clock, and returns the median.
 
 # %% tags=["nbval-ignore-output"]
 import time
@@ -1490,28 +1554,31 @@ import logging
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
-def gated(x, W, U):
-    gate = torch.einsum("bi,ij->bj", x, W).sigmoid()
-    return gate * torch.einsum("bi,ij->bj", x, U).tanh()
+def batch_norm(x, gamma, beta):
+    centred = x - x.mean(dim=(0, 2, 3), keepdim=True)
+    variance = torch.einsum("bchw,bchw->c", centred, centred) / (x.numel() / x.shape[1])
+    return gamma * torch.einsum("bchw,c->bchw", centred, (variance + 1e-5).rsqrt()) + beta
 
 
-x, W, U = torch.rand(64, 256), torch.rand(256, 256), torch.rand(256, 256)
-compiled = torch.compile(gated)
+x = torch.rand(64, 16, 28, 28)  # (batch, channels, height, width)
+gamma, beta = torch.rand(16, 1, 1), torch.rand(16, 1, 1)
+compiled = torch.compile(batch_norm)
 try:
     start = time.perf_counter()
-    result = compiled(x, W, U)
+    result = compiled(x, gamma, beta)
     print(f"first call {time.perf_counter() - start:.1f} s: this is the compilation")
 except RuntimeError as error:
     print("Skipped, torch.compile cannot work here:", str(error).splitlines()[0])
 else:
-    torch.testing.assert_close(result, gated(x, W, U))
-    print("plain:   ", measure(lambda: gated(x, W, U)))
-    print("compiled:", measure(lambda: compiled(x, W, U)))
+    torch.testing.assert_close(result, batch_norm(x, gamma, beta), rtol=1e-4, atol=1e-5)
+    print("plain:   ", measure(lambda: batch_norm(x, gamma, beta), repeats=50))
+    print("compiled:", measure(lambda: compiled(x, gamma, beta), repeats=50))
 
 # %% [markdown]
-# Slower, by seconds: that is the translation. It pays when the function is called thousands of times, as in training.
-# The results agree to rounding, not to the bit. Other dtypes or shapes may compile again. The matrix product itself
-# gains little, because it comes from a tuned library either way; the gain lies in what stands between the products.
+# Slower, by seconds: that is the translation. Each later call is faster than the plain one, because it reads and writes
+# the pixels fewer times. So it pays when the function is called thousands of times, as in training. The results agree to
+# rounding, not to the bit. Other dtypes or shapes may compile again. A large matrix product gains little, because it
+# comes from a tuned library either way; the gain lies in what stands between the products.
 #
 # :::{important} To remember
 # Compile what is called often, and never time its first call.
@@ -1559,7 +1626,7 @@ else:
 #   *Nature* 585 (2020), 357–362.
 # - H. Xiao, K. Rasul, R. Vollgraf, [Fashion-MNIST](https://arxiv.org/abs/1708.07747), 2017.
 # - A. Vaswani et al., [Attention is all you need](https://arxiv.org/abs/1706.03762), 2017.
-#   Section 3.2.1 gives the reason for 1/√d.
+#   Section 3.2.1 gives the reason for 1/√D, which it writes 1/√dₖ.
 # - S. Ioffe, C. Szegedy, [Batch normalization](https://arxiv.org/abs/1502.03167), 2015.
 # - S. Hochreiter, J. Schmidhuber, [Long short-term memory](https://doi.org/10.1162/neco.1997.9.8.1735),
 #   *Neural Computation* 9 (1997), 1735–1780.

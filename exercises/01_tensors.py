@@ -42,7 +42,7 @@ from autograder import check, hint, progress, solution
 # %% [markdown]
 # ## Recall
 #
-# One idea each: broadcasting, NumPy, einsum's repeated index, comparing.
+# One idea each: broadcasting, NumPy, the letters of einsum, comparing.
 
 # %% [markdown]
 # ### `outer_sum` · 1 point · ●○○ · about 4 min
@@ -111,6 +111,30 @@ def without_self_loops(weights: np.ndarray) -> torch.Tensor:
 check(without_self_loops)
 
 # %% [markdown]
+# ### `transposed_product` · 1 point · ●○○ · about 4 min
+#
+# Given the matrices a of shape `(n, k)` and b of shape `(k, m)`, return the *transpose* of their matrix product, shape
+# `(m, n)`: entry `[j, i]` is the sum over k of `a[i, k] * b[k, j]`. One `einsum` multiplies and transposes.
+#
+# For a = `[[1, 2]]` and b = `[[3, 4, 5], [6, 7, 8]]` the product is `[[15, 18, 21]]`, and the result is
+# `[[15], [18], [21]]`.
+#
+# Not allowed: `@`, `torch.matmul` and `torch.mm`, because this exercise writes them in letters.
+
+
+# %%
+def transposed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The transpose of the matrix product of a and b.
+
+    a: float, shape (n, k). b: the same dtype, shape (k, m). Returns the same dtype, shape (m, n).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(transposed_product)
+
+# %% [markdown]
 # ### `batch_trace` · 1 point · ●○○ · about 5 min
 #
 # The trace of a square matrix is the sum of its diagonal. Given a batch of square matrices, shape `(b, n, n)`, return
@@ -160,6 +184,30 @@ check(one_hot)
 # The same ideas on the tensors of real models: images, sequences, attention heads.
 
 # %% [markdown]
+# ### `to_image` · 1 point · ●○○ · about 8 min
+#
+# The inverse of `image_to_tensor`. A model returns a picture as `float32`, shape `(c, h, w)`, with values that should
+# lie in [0, 1], but may overshoot a little. Convert it to a NumPy array of bytes, shape `(h, w, c)`: 0 becomes 0, 1
+# becomes 255, and what lies between is *rounded* to the nearest byte, not cut off. Values outside [0, 1] become the
+# nearer end, 0 or 255.
+#
+# A grey picture of three pixels, `[[[0.5, 1.2, -0.1]]]`, shape `(1, 1, 3)`, becomes `[[[128], [255], [0]]]`, shape
+# `(1, 3, 1)`: 0.5 · 255 is 127.5.
+
+
+# %%
+def to_image(x: torch.Tensor) -> np.ndarray:
+    """A picture as image files keep it.
+
+    x: float32, shape (c, h, w), any finite values. Returns a uint8 array, shape (h, w, c).
+    """
+    raise NotImplementedError  # your code here
+
+
+# %%
+check(to_image)
+
+# %% [markdown]
 # ### `normalize_channels` · 1 point · ●○○ · about 6 min
 #
 # Given images of shape `(n, c, h, w)`, and the mean and the standard deviation of each channel, both of shape `(c,)`,
@@ -168,7 +216,7 @@ check(one_hot)
 # One image of two channels with one pixel each, `[[[[10]], [[6]]]]`, with mean `[4, 0]` and standard deviation
 # `[2, 3]`, becomes `[[[[3]], [[2]]]]`.
 #
-# The images must not be changed: the next epoch reads them again.
+# The images must not be changed: the caller reads them again.
 
 
 # %%
@@ -521,25 +569,26 @@ check(weighted_mse)
 # %% [markdown]
 # ### `conv2d` · 4 points · ●●● · about 20 min
 #
-# A convolutional layer slides each kernel over the image and, at each place, sums the products over all channels. Given
-# images of shape `(n, c, h, w)` and o kernels of shape `(o, c, i, j)`, return shape `(n, o, h - i + 1, w - j + 1)`. No
-# padding, stride 1, and the kernel is not turned round:
+# A convolutional layer slides each kernel over the image and, at each place, sums the products over all channels. The
+# stride s is the distance from one place to the next, downwards and to the right. Given images of shape `(n, c, h, w)`
+# and o kernels of shape `(o, c, i, j)`, return shape `(n, o, (h - i) // s + 1, (w - j) // s + 1)`. There is no padding:
+# rows and columns at the end that no kernel reaches are left out. The kernel is not turned round:
 #
-# $$\text{out}_{n,o,y,x} = \sum_{c,i,j} \text{images}_{n,\,c,\,y+i,\,x+j}\;\text{kernels}_{o,c,i,j}$$
+# $$\text{out}_{n,o,y,x} = \sum_{c,i,j} \text{images}_{n,\,c,\,s y+i,\,s x+j}\;\text{kernels}_{o,c,i,j}$$
 #
 # One image of one channel, `[[1, 2, 3], [4, 5, 6], [7, 8, 9]]`, and the kernel `[[1, 0], [0, -1]]` give
-# `[[-4, -4], [-4, -4]]`: 1 − 5, 2 − 6, 4 − 8, 5 − 9.
+# `[[-4, -4], [-4, -4]]` at stride 1: 1 − 5, 2 − 6, 4 − 8, 5 − 9. At stride 2 only the first of them is left, `[[-4]]`.
 #
 # Not allowed: PyTorch's own convolutions, because this exercise builds one. A loop over the kernel's few rows and
 # columns is fine, one over pixels, images or kernels is not.
 
 
 # %%
-def conv2d(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """The convolution of a layer: no padding, stride 1.
+def conv2d(images: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor:
+    """The convolution of a layer, without padding.
 
-    images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w.
-    Returns the same dtype, shape (n, o, h - i + 1, w - j + 1).
+    images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w. stride: at least 1.
+    Returns the same dtype, shape (n, o, (h - i) // stride + 1, (w - j) // stride + 1).
     """
     raise NotImplementedError  # your code here
 
@@ -548,17 +597,21 @@ def conv2d(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
 check(conv2d)
 
 # %% [markdown]
-# ### `lstm_step` · 4 points · ●●● · about 20 min
+# ### `lstm_step` · 4 points · ●●● · about 25 min
 #
-# An LSTM reads a sequence step by step and keeps two states, hidden h and cell c, each of shape `(b, m)`. Write one
-# step for the inputs x of shape `(b, d)`. The weights of its four gates are stacked: W of shape `(4, m, d)`, U of shape
-# `(4, m, m)`, bias of shape `(4, m)`, in the order *input, forget, candidate, output*. Each gate is a sum of three
-# terms for each batch entry, `W[gate] @ x + U[gate] @ h + bias[gate]`. With those four sums as i, f, g and o:
+# An LSTM reads a batch of sequences step by step and keeps two states, hidden h and cell c, each of shape `(b, m)`.
+# Write one step for the inputs x of shape `(b, d)`. The weights of its four sums are stacked: W of shape `(4, m, d)`, U
+# of shape `(4, m, m)`, bias of shape `(4, m)`, in the order *input, forget, candidate, output*. For each batch entry,
+# each sum has three terms, `W[gate] @ x + U[gate] @ h + bias[gate]`. With the four sums as i, f, g and o, and σ as the
+# sigmoid:
 #
 # $$c' = \sigma(f)\, c + \sigma(i)\tanh(g) \qquad h' = \sigma(o)\tanh(c')$$
 #
-# Return the pair `(h', c')`, in this order. If all weights and biases are 0, then σ(0) = 0.5 and tanh(0) = 0, so a cell
-# of 2 becomes c' = 0.5 · 2 = 1 and h' = 0.5 · tanh(1) = 0.381.
+# Some sequences are shorter than others. `active`, bool of shape `(b,)`, is true where a sequence goes on. One that has
+# ended keeps its h and c as they are; its x is padding, which may hold anything, NaN included.
+#
+# Return the pair `(h', c')`, in this order. If all weights and biases are 0, then σ(0) = 0.5 and tanh(0) = 0, so an
+# active cell of 2 becomes c' = 0.5 · 2 = 1 and h' = 0.5 · tanh(1) = 0.381. A cell of 2 that has ended stays 2.
 #
 # Not allowed: `torch.lstm_cell`, `nn.LSTM` and `nn.LSTMCell`, because they hide just these lines. A loop over the four
 # gates is fine, one over the batch or the units is not.
@@ -566,13 +619,19 @@ check(conv2d)
 
 # %%
 def lstm_step(
-    x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, W: torch.Tensor, U: torch.Tensor, bias: torch.Tensor
+    x: torch.Tensor,
+    h: torch.Tensor,
+    c: torch.Tensor,
+    active: torch.Tensor,
+    W: torch.Tensor,
+    U: torch.Tensor,
+    bias: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of an LSTM.
+    """One step of an LSTM, for those sequences of a batch that go on.
 
-    x: float, shape (b, d). h, c: shape (b, m). W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m).
-    The first axis of W, U and bias: input, forget, candidate, output gate. All have the same dtype.
-    Returns the tuple (new h, new c), each of shape (b, m).
+    x: float, shape (b, d). h, c: shape (b, m). active: bool, shape (b,).
+    W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m). Their first axis: input, forget, candidate, output.
+    All but active have the same dtype. Returns the tuple (new h, new c), each of shape (b, m).
     """
     raise NotImplementedError  # your code here
 

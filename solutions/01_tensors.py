@@ -41,7 +41,7 @@ from autograder import check, hint, progress, solution
 # %% [markdown]
 # ## Recall
 #
-# One idea each: broadcasting, NumPy, einsum's repeated index, comparing.
+# One idea each: broadcasting, NumPy, the letters of einsum, comparing.
 
 # %% [markdown]
 # ### `outer_sum` · 1 point · ●○○ · about 4 min
@@ -116,6 +116,32 @@ def without_self_loops(weights: np.ndarray) -> torch.Tensor:
 check(without_self_loops)
 
 # %% [markdown]
+# ### `transposed_product` · 1 point · ●○○ · about 4 min
+#
+# Given the matrices a of shape `(n, k)` and b of shape `(k, m)`, return the *transpose* of their matrix product, shape
+# `(m, n)`: entry `[j, i]` is the sum over k of `a[i, k] * b[k, j]`. One `einsum` multiplies and transposes.
+#
+# For a = `[[1, 2]]` and b = `[[3, 4, 5], [6, 7, 8]]` the product is `[[15, 18, 21]]`, and the result is
+# `[[15], [18], [21]]`.
+#
+# Not allowed: `@`, `torch.matmul` and `torch.mm`, because this exercise writes them in letters.
+
+
+# %%
+def transposed_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The transpose of the matrix product of a and b.
+
+    a: float, shape (n, k). b: the same dtype, shape (k, m). Returns the same dtype, shape (m, n).
+    """
+    ### BEGIN SOLUTION
+    return torch.einsum("ik,kj->ji", a, b)  # k is shared and summed; the right side names the order
+    ### END SOLUTION
+
+
+# %%
+check(transposed_product)
+
+# %% [markdown]
 # ### `batch_trace` · 1 point · ●○○ · about 5 min
 #
 # The trace of a square matrix is the sum of its diagonal. Given a batch of square matrices, shape `(b, n, n)`, return
@@ -169,6 +195,33 @@ check(one_hot)
 # The same ideas on the tensors of real models: images, sequences, attention heads.
 
 # %% [markdown]
+# ### `to_image` · 1 point · ●○○ · about 8 min
+#
+# The inverse of `image_to_tensor`. A model returns a picture as `float32`, shape `(c, h, w)`, with values that should
+# lie in [0, 1], but may overshoot a little. Convert it to a NumPy array of bytes, shape `(h, w, c)`: 0 becomes 0, 1
+# becomes 255, and what lies between is *rounded* to the nearest byte, not cut off. Values outside [0, 1] become the
+# nearer end, 0 or 255.
+#
+# A grey picture of three pixels, `[[[0.5, 1.2, -0.1]]]`, shape `(1, 1, 3)`, becomes `[[[128], [255], [0]]]`, shape
+# `(1, 3, 1)`: 0.5 · 255 is 127.5.
+
+
+# %%
+def to_image(x: torch.Tensor) -> np.ndarray:
+    """A picture as image files keep it.
+
+    x: float32, shape (c, h, w), any finite values. Returns a uint8 array, shape (h, w, c).
+    """
+    ### BEGIN SOLUTION
+    levels = (255 * x.clamp(0, 1)).round()  # uint8 cuts off fractions, and wraps round outside 0 to 255
+    return levels.to(torch.uint8).permute(1, 2, 0).numpy()  # (c, h, w) -> (h, w, c)
+    ### END SOLUTION
+
+
+# %%
+check(to_image)
+
+# %% [markdown]
 # ### `normalize_channels` · 1 point · ●○○ · about 6 min
 #
 # Given images of shape `(n, c, h, w)`, and the mean and the standard deviation of each channel, both of shape `(c,)`,
@@ -177,7 +230,7 @@ check(one_hot)
 # One image of two channels with one pixel each, `[[[[10]], [[6]]]]`, with mean `[4, 0]` and standard deviation
 # `[2, 3]`, becomes `[[[[3]], [[2]]]]`.
 #
-# The images must not be changed: the next epoch reads them again.
+# The images must not be changed: the caller reads them again.
 
 
 # %%
@@ -429,7 +482,7 @@ def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     x: float32, shape (b, t, d), finite where the mask is true. mask: bool, shape (b, t). Returns float32, shape (b, d).
     """
     ### BEGIN SOLUTION
-    kept = x.masked_fill(~mask[:, :, None], 0)  # (b, t, d); a product would not do, since NaN · 0 is NaN
+    kept = torch.where(mask[:, :, None], x, 0)  # (b, t, d); a product would not do, since NaN · 0 is NaN
     counts = mask.sum(dim=1, keepdim=True)  # (b, 1)
     return kept.sum(dim=1) / counts.clamp(min=1)  # 0 / 1 where nothing is kept
     ### END SOLUTION
@@ -486,7 +539,8 @@ def sliding_windows(x: torch.Tensor, size: int, step: int) -> torch.Tensor:
     Returns the same dtype, shape ((n - size) // step + 1, size).
     """
     ### BEGIN SOLUTION
-    return x.unfold(0, size, step)  # the same memory under other strides: (step · stride, stride)
+    # as_strided(shape, (step * x.stride(0), x.stride(0))) is the same by hand.
+    return x.unfold(0, size, step)  # the same memory under other strides
     ### END SOLUTION
 
 
@@ -571,29 +625,30 @@ check(weighted_mse)
 # %% [markdown]
 # ### `conv2d` · 4 points · ●●● · about 20 min
 #
-# A convolutional layer slides each kernel over the image and, at each place, sums the products over all channels. Given
-# images of shape `(n, c, h, w)` and o kernels of shape `(o, c, i, j)`, return shape `(n, o, h - i + 1, w - j + 1)`. No
-# padding, stride 1, and the kernel is not turned round:
+# A convolutional layer slides each kernel over the image and, at each place, sums the products over all channels. The
+# stride s is the distance from one place to the next, downwards and to the right. Given images of shape `(n, c, h, w)`
+# and o kernels of shape `(o, c, i, j)`, return shape `(n, o, (h - i) // s + 1, (w - j) // s + 1)`. There is no padding:
+# rows and columns at the end that no kernel reaches are left out. The kernel is not turned round:
 #
-# $$\text{out}_{n,o,y,x} = \sum_{c,i,j} \text{images}_{n,\,c,\,y+i,\,x+j}\;\text{kernels}_{o,c,i,j}$$
+# $$\text{out}_{n,o,y,x} = \sum_{c,i,j} \text{images}_{n,\,c,\,s y+i,\,s x+j}\;\text{kernels}_{o,c,i,j}$$
 #
 # One image of one channel, `[[1, 2, 3], [4, 5, 6], [7, 8, 9]]`, and the kernel `[[1, 0], [0, -1]]` give
-# `[[-4, -4], [-4, -4]]`: 1 − 5, 2 − 6, 4 − 8, 5 − 9.
+# `[[-4, -4], [-4, -4]]` at stride 1: 1 − 5, 2 − 6, 4 − 8, 5 − 9. At stride 2 only the first of them is left, `[[-4]]`.
 #
 # Not allowed: PyTorch's own convolutions, because this exercise builds one. A loop over the kernel's few rows and
 # columns is fine, one over pixels, images or kernels is not.
 
 
 # %%
-def conv2d(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """The convolution of a layer: no padding, stride 1.
+def conv2d(images: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Tensor:
+    """The convolution of a layer, without padding.
 
-    images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w.
-    Returns the same dtype, shape (n, o, h - i + 1, w - j + 1).
+    images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w. stride: at least 1.
+    Returns the same dtype, shape (n, o, (h - i) // stride + 1, (w - j) // stride + 1).
     """
     ### BEGIN SOLUTION
     kernel_height, kernel_width = kernels.shape[2:]
-    patches = images.unfold(2, kernel_height, 1).unfold(3, kernel_width, 1)  # (n, c, y, x, i, j), a view
+    patches = images.unfold(2, kernel_height, stride).unfold(3, kernel_width, stride)  # (n, c, y, x, i, j), a view
     return torch.einsum("ncyxij,ocij->noyx", patches, kernels)
     ### END SOLUTION
 
@@ -602,17 +657,21 @@ def conv2d(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
 check(conv2d)
 
 # %% [markdown]
-# ### `lstm_step` · 4 points · ●●● · about 20 min
+# ### `lstm_step` · 4 points · ●●● · about 25 min
 #
-# An LSTM reads a sequence step by step and keeps two states, hidden h and cell c, each of shape `(b, m)`. Write one
-# step for the inputs x of shape `(b, d)`. The weights of its four gates are stacked: W of shape `(4, m, d)`, U of shape
-# `(4, m, m)`, bias of shape `(4, m)`, in the order *input, forget, candidate, output*. Each gate is a sum of three
-# terms for each batch entry, `W[gate] @ x + U[gate] @ h + bias[gate]`. With those four sums as i, f, g and o:
+# An LSTM reads a batch of sequences step by step and keeps two states, hidden h and cell c, each of shape `(b, m)`.
+# Write one step for the inputs x of shape `(b, d)`. The weights of its four sums are stacked: W of shape `(4, m, d)`, U
+# of shape `(4, m, m)`, bias of shape `(4, m)`, in the order *input, forget, candidate, output*. For each batch entry,
+# each sum has three terms, `W[gate] @ x + U[gate] @ h + bias[gate]`. With the four sums as i, f, g and o, and σ as the
+# sigmoid:
 #
 # $$c' = \sigma(f)\, c + \sigma(i)\tanh(g) \qquad h' = \sigma(o)\tanh(c')$$
 #
-# Return the pair `(h', c')`, in this order. If all weights and biases are 0, then σ(0) = 0.5 and tanh(0) = 0, so a cell
-# of 2 becomes c' = 0.5 · 2 = 1 and h' = 0.5 · tanh(1) = 0.381.
+# Some sequences are shorter than others. `active`, bool of shape `(b,)`, is true where a sequence goes on. One that has
+# ended keeps its h and c as they are; its x is padding, which may hold anything, NaN included.
+#
+# Return the pair `(h', c')`, in this order. If all weights and biases are 0, then σ(0) = 0.5 and tanh(0) = 0, so an
+# active cell of 2 becomes c' = 0.5 · 2 = 1 and h' = 0.5 · tanh(1) = 0.381. A cell of 2 that has ended stays 2.
 #
 # Not allowed: `torch.lstm_cell`, `nn.LSTM` and `nn.LSTMCell`, because they hide just these lines. A loop over the four
 # gates is fine, one over the batch or the units is not.
@@ -620,20 +679,28 @@ check(conv2d)
 
 # %%
 def lstm_step(
-    x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, W: torch.Tensor, U: torch.Tensor, bias: torch.Tensor
+    x: torch.Tensor,
+    h: torch.Tensor,
+    c: torch.Tensor,
+    active: torch.Tensor,
+    W: torch.Tensor,
+    U: torch.Tensor,
+    bias: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of an LSTM.
+    """One step of an LSTM, for those sequences of a batch that go on.
 
-    x: float, shape (b, d). h, c: shape (b, m). W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m).
-    The first axis of W, U and bias: input, forget, candidate, output gate. All have the same dtype.
-    Returns the tuple (new h, new c), each of shape (b, m).
+    x: float, shape (b, d). h, c: shape (b, m). active: bool, shape (b,).
+    W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m). Their first axis: input, forget, candidate, output.
+    All but active have the same dtype. Returns the tuple (new h, new c), each of shape (b, m).
     """
     ### BEGIN SOLUTION
     from_input = torch.einsum("gmd,bd->gbm", W, x)  # (4, b, m)
     from_state = torch.einsum("gmn,bn->gbm", U, h)  # n: the units read, m: the units written
     i, f, g, o = from_input + from_state + bias[:, None]  # (4, b, m) + (4, 1, m), taken apart along the gates
     new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # (b, m)
-    return o.sigmoid() * new_c.tanh(), new_c
+    new_h = o.sigmoid() * new_c.tanh()
+    goes_on = active[:, None]  # (b, 1)
+    return torch.where(goes_on, new_h, h), torch.where(goes_on, new_c, c)
     ### END SOLUTION
 
 

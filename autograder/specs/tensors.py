@@ -14,7 +14,8 @@ from autograder.probe import returns_view_of
     minutes=4,
     hints=[
         "Broadcasting lines shapes up at the right. Which shape must `a` have so that (…) and (m,) give (n, m)?",
-        "`a[:, None]` and `a.unsqueeze(1)` both have shape (n, 1): one column, which is repeated over m as needed.",
+        "Insert an axis of length 1 into `a`: where? It is repeated over m as needed.",
+        "`a[:, None]` and `a.unsqueeze(1)` both have shape (n, 1): one column.",
     ],
     vectorised=True,
 )
@@ -24,10 +25,10 @@ def outer_sum(rng):
     yield trial("equal lengths", a=rng.normal(3), b=rng.normal(3))
     yield trial("one row", a=rng.normal(1), b=rng.normal(5))
     yield trial("one column", a=rng.normal(5), b=rng.normal(1))
-    yield trial("no rows", a=rng.normal(0), b=rng.normal(3))
-    yield trial("integers", a=rng.integers(-900, 900, 3), b=rng.integers(-900, 900, 2))
     yield trial("many rows", a=rng.normal(300), b=rng.normal(2))
     yield trial("many columns", a=rng.normal(2), b=rng.normal(300))
+    yield trial("no rows", a=rng.normal(0), b=rng.normal(3))
+    yield trial("integers", a=rng.integers(-900, 900, 3), b=rng.integers(-900, 900, 2))
 
 
 @outer_sum.mistake(
@@ -80,8 +81,8 @@ def image_to_tensor(rng):
     yield trial("a square image", pixels=pixels(3, 3, 3))
     yield trial("black and white", pixels=np.array([[[0], [255], [0]], [[255], [255], [0]]], dtype=np.uint8))
     yield trial("one pixel, four channels", pixels=pixels(1, 1, 4))
-    yield trial("no pixels", pixels=pixels(0, 4, 3))
     yield trial("a wide image", pixels=pixels(2, 300, 3))
+    yield trial("no pixels", pixels=pixels(0, 4, 3))
 
 
 @image_to_tensor.mistake(
@@ -145,8 +146,8 @@ def without_self_loops(rng):
     yield trial("infinity and NaN on the diagonal", weights=infinite)
     yield trial("two nodes, large weights", weights=1e6 * weights(2))
     yield trial("one node", weights=weights(1))
-    yield trial("no nodes", weights=weights(0))
     yield trial("many nodes", weights=weights(110))
+    yield trial("no nodes", weights=weights(0))
 
 
 @without_self_loops.mistake(
@@ -177,6 +178,64 @@ def keeps_one_triangle(weights):
 @exercise(
     points=1,
     level=1,
+    minutes=4,
+    hints=[
+        "Write the entry [j, i] of the result as a sum over k first. Which letters has it, and in which order?",
+        "In `torch.einsum('…,…->…', a, b)` the axis that a and b share takes the same letter in both.",
+        "The letters on the right of `->` are the axes of the result, in that order: no second step transposes.",
+    ],
+    vectorised=True,
+    forbidden=dict.fromkeys(("matmul", "mm"), "The exercise is to write it in letters."),
+)
+def transposed_product(rng):
+    """Trials for result[j, i] = sum_k a[i, k] b[k, j]."""
+    yield trial("all axes different", a=rng.normal(2, 3), b=rng.normal(3, 5))
+    yield trial("all axes equal", a=rng.normal(3, 3), b=rng.normal(3, 3))
+    yield trial("one row", a=rng.normal(1, 4), b=rng.normal(4, 2))
+    yield trial("one column", a=rng.normal(3, 2), b=rng.normal(2, 1))
+    yield trial("one product per entry", a=rng.normal(4, 1), b=rng.normal(1, 3))
+    yield trial("stored transposed", a=rng.normal(2, 4).T, b=rng.normal(3, 2).T)
+    yield trial("float64, large values", a=100 * rng.normal(2, 3, dtype=torch.float64), b=rng.normal(3, 4).double())
+    yield trial("many rows", a=rng.normal(300, 2), b=rng.normal(2, 3))
+    yield trial("many columns", a=rng.normal(2, 3), b=rng.normal(3, 300))
+    yield trial("many products per entry", a=rng.normal(2, 300), b=rng.normal(300, 3))
+    yield trial("no rows", a=rng.normal(0, 3), b=rng.normal(3, 2))
+    yield trial("no products: the sums are zero", a=rng.normal(2, 0), b=rng.normal(0, 3))
+
+
+@transposed_product.mistake("This is the product, (n, m). Name its axes in the other order on the right of '->'.")
+def does_not_transpose_the_product(a, b):
+    return torch.einsum("ik,kj->ij", a, b)
+
+
+@transposed_product.mistake(
+    "`reshape` to (m, n) does not transpose: it cuts the same line of numbers into other rows. Swap the letters instead."
+)
+def reshapes_the_product(a, b):
+    return torch.einsum("ik,kj->ij", a, b).reshape(b.shape[1], a.shape[0])
+
+
+@transposed_product.mistake(
+    "a and b have different letters for k, so each was summed on its own: that is the product of two sums. "
+    "Share the letter."
+)
+def shares_no_letter(a, b):
+    return torch.einsum("ik,lj->ji", a, b)
+
+
+@transposed_product.mistake("These are the products before they are summed: k must not stand on the right of '->'.")
+def keeps_the_products(a, b):
+    return torch.einsum("ik,kj->jik", a, b)
+
+
+@transposed_product.mistake("You summed the whole table. i and j are the axes of the result: both stand on the right.")
+def sums_the_table(a, b):
+    return torch.einsum("ik,kj->", a, b)
+
+
+@exercise(
+    points=1,
+    level=1,
     minutes=5,
     hints=[
         "An index that appears twice in one operand walks along that operand's diagonal.",
@@ -190,11 +249,11 @@ def batch_trace(rng):
     yield trial("as many matrices as rows", x=rng.normal(3, 3, 3))
     yield trial("a batch of one", x=rng.normal(1, 5, 5))
     yield trial("matrices of one number", x=rng.normal(4, 1, 1))
+    yield trial("many matrices", x=rng.normal(300, 2, 2))
+    yield trial("a large matrix", x=rng.normal(1, 80, 80))
     yield trial("no matrices", x=rng.normal(0, 3, 3))
     yield trial("matrices without rows", x=rng.normal(2, 0, 0))
     yield trial("float64, large values", x=1e4 * rng.normal(2, 4, 4, dtype=torch.float64))
-    yield trial("many matrices", x=rng.normal(300, 2, 2))
-    yield trial("a large matrix", x=rng.normal(1, 80, 80))
 
 
 @batch_trace.mistake("You summed over the batch as well. `b` names the output, so it stands on the right of '->'.")
@@ -241,9 +300,9 @@ def one_hot(rng):
     yield trial("as many labels as classes", labels=rng.permutation(4), num_classes=4)
     yield trial("one label", labels=rng.integers(0, 4, 1), num_classes=4)
     yield trial("one class", labels=torch.zeros(3, dtype=torch.int64), num_classes=1)
-    yield trial("no labels", labels=rng.integers(0, 3, 0), num_classes=3)
     yield trial("many labels", labels=rng.integers(0, 3, 300), num_classes=3)
     yield trial("many classes", labels=rng.integers(0, 300, 4), num_classes=300)
+    yield trial("no labels", labels=rng.integers(0, 3, 0), num_classes=3)
 
 
 @one_hot.mistake("The table is right but `bool`. A loss multiplies and subtracts it: convert it with `.float()`.")
@@ -276,9 +335,92 @@ def counts_from_one(labels, num_classes):
 @exercise(
     points=1,
     level=1,
+    minutes=8,
+    hints=[
+        "There are five steps: limit, scale, round, convert, move an axis. Which of them must come before the conversion?",
+        "`clamp` limits values, `round` goes to the nearest whole number. `uint8` itself does neither.",
+        "`permute(1, 2, 0)` puts the channels last, and `.numpy()` makes an array of a tensor.",
+    ],
+    vectorised=True,
+)
+def to_image(rng):
+    """Trials for a float32 tensor (c, h, w) that becomes a uint8 array (h, w, c), clamped and rounded."""
+
+    def picture(*shape, low=0, high=256):
+        """Values beside the 255ths, never half-way between two: there, right answers may round differently."""
+        return (rng.integers(low, high, *shape) + rng.uniform(*shape, low=-0.4, high=0.4)) / 255
+
+    yield trial("three colours", x=picture(3, 2, 4))
+    yield trial("values outside [0, 1]", x=picture(3, 4, 5, low=-120, high=380))
+    yield trial("a square picture", x=picture(3, 3, 3))
+    yield trial("one row of four channels", x=picture(4, 1, 6))
+    yield trial("the ends, and what rounds to them", x=torch.tensor([[[0.0, 1.0], [0.001, 0.999], [-0.001, 1.001]]]))
+    yield trial("far outside", x=torch.tensor([[[-40.0, 40.0, 1e6]], [[0.2, 1.5, -1e6]]]))
+    yield trial("channels last in memory", x=picture(4, 2, 3).movedim(-1, 0))
+    yield trial("a wide picture", x=picture(3, 2, 300, low=-60, high=320))
+    yield trial("a tall picture", x=picture(1, 300, 2))
+    yield trial("no pixels", x=picture(3, 0, 4))
+
+
+@to_image.mistake(
+    "Outside 0 to 255 a `uint8` wraps round, so bright spots came out dark. Limit the values first: `clamp(0, 1)`."
+)
+def wraps_round(x):
+    return (255 * x).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@to_image.mistake("Conversion to `uint8` cuts the fraction off: 254.7 became 254. Use `round()` before it.")
+def cuts_the_fraction_off(x):
+    return (255 * x.clamp(0, 1)).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@to_image.mistake("The channels are still first. Image files keep the three colours of a pixel together: (h, w, c).")
+def leaves_channels_first(x):
+    return (255 * x.clamp(0, 1)).round().to(torch.uint8).numpy()
+
+
+@to_image.mistake("Height and width are swapped: `.T` and `permute(2, 1, 0)` turn all axes round. Move one only.")
+def turns_all_axes_round(x):
+    return (255 * x.clamp(0, 1)).round().to(torch.uint8).permute(2, 1, 0).numpy()
+
+
+@to_image.mistake("`reshape` keeps the order of the numbers, so colours and positions are mixed. Use `permute`.")
+def reshapes_the_picture(x):
+    return (255 * x.clamp(0, 1)).round().to(torch.uint8).reshape(*x.shape[1:], x.shape[0]).numpy()
+
+
+@to_image.mistake("The values are right, but this is still a tensor: `.numpy()` makes an array of it.")
+def returns_the_tensor(x):
+    return (255 * x.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0)
+
+
+@to_image.mistake("The values are whole numbers, but of type `float32`. Image files hold bytes: convert to `uint8`.")
+def stays_float(x):
+    return (255 * x.clamp(0, 1)).round().permute(1, 2, 0).numpy()
+
+
+@to_image.mistake("The values were rounded before they were scaled, so only black and white are left. Scale first.")
+def rounds_before_scaling(x):
+    return (255 * x.clamp(0, 1).round()).to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@to_image.mistake("A byte ends at 255, so 1 becomes 255. Times 256 it is 256, which wraps round to 0.")
+def scales_by_256(x):
+    return (256 * x.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@to_image.mistake("The picture is right, but the caller's tensor changed: `clamp_` and `mul_` write in place.")
+def writes_into_the_tensor(x):
+    return x.clamp_(0, 1).mul_(255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@exercise(
+    points=1,
+    level=1,
     minutes=6,
     hints=[
         "Broadcasting lines shapes up at the right: (c,) meets the width. Where must the channels of `mean` stand?",
+        "Insert axes of length 1 into `mean`, so that c lines up with the second axis of (n, c, h, w). How many, and where?",
         "`mean[:, None, None]` has shape (c, 1, 1), which lines up with (n, c, h, w).",
     ],
     vectorised=True,
@@ -297,14 +439,14 @@ def normalize_channels(rng):
         "bytes as floats", images=rng.uniform(2, 3, 4, 5, high=255.0), mean=90 + rng.normal(3), std=std(3, 50, 70)
     )
     yield trial("a small spread", images=rng.normal(2, 2, 3, 1), mean=rng.normal(2), std=std(2, 0.05, 0.1))
+    yield trial("many images", images=rng.normal(300, 2, 1, 3), mean=rng.normal(2), std=std(2))
+    yield trial("many channels", images=rng.normal(1, 300, 2, 1), mean=rng.normal(300), std=std(300))
     yield trial("images without rows", images=rng.normal(2, 3, 0, 4), mean=rng.normal(3), std=std(3))
     yield trial("channels last in memory", images=rng.normal(2, 5, 4, 3).movedim(-1, 1), mean=rng.normal(3), std=std(3))
     float64 = torch.float64
     yield trial(
         "float64", images=rng.normal(2, 4, 2, 3, dtype=float64), mean=rng.normal(4, dtype=float64), std=std(4).double()
     )
-    yield trial("many images", images=rng.normal(300, 2, 1, 3), mean=rng.normal(2), std=std(2))
-    yield trial("many channels", images=rng.normal(1, 300, 2, 1), mean=rng.normal(300), std=std(300))
 
 
 @normalize_channels.mistake(
@@ -363,11 +505,11 @@ def append_positions(rng):
     yield trial("as many features as steps", features=rng.normal(3, 4, 4), positions=rng.normal(4, 4))
     yield trial("a batch of one", features=rng.normal(1, 3, 2), positions=rng.normal(2, 3))
     yield trial("one step", features=rng.normal(3, 1, 2), positions=rng.normal(4, 1))
+    yield trial("many sequences", features=rng.normal(300, 3, 1), positions=rng.normal(2, 3))
+    yield trial("many steps", features=rng.normal(2, 300, 2), positions=rng.normal(1, 300))
     yield trial("no position features", features=rng.normal(2, 3, 4), positions=rng.normal(0, 3))
     float64 = torch.float64
     yield trial("float64", features=rng.normal(2, 3, 4, dtype=float64), positions=rng.normal(2, 3, dtype=float64))
-    yield trial("many sequences", features=rng.normal(300, 3, 1), positions=rng.normal(2, 3))
-    yield trial("many steps", features=rng.normal(2, 300, 2), positions=rng.normal(1, 300))
 
 
 @append_positions.mistake("The positions stand first. `cat` joins in the order of its list: the features come first.")
@@ -418,11 +560,11 @@ def gram_matrices(rng):
     yield trial("a batch of one", x=rng.normal(1, 2, 6))
     yield trial("one step", x=rng.normal(3, 1, 4))
     yield trial("one feature", x=rng.normal(2, 4, 1))
-    yield trial("no steps: the sum is zero", x=rng.normal(2, 0, 3))
-    yield trial("float64, large values", x=100 * rng.normal(2, 3, 4, dtype=torch.float64))
     yield trial("many matrices", x=rng.normal(300, 3, 2))
     yield trial("many steps", x=rng.normal(2, 300, 3))
     yield trial("many features", x=rng.normal(1, 2, 80))
+    yield trial("no steps: the sum is zero", x=rng.normal(2, 0, 3))
+    yield trial("float64, large values", x=100 * rng.normal(2, 3, 4, dtype=torch.float64))
 
 
 @gram_matrices.mistake(
@@ -475,6 +617,8 @@ def bilinear(rng):
     yield trial("a batch of one", x=rng.normal(1, 4), W=rng.normal(2, 4, 3), y=rng.normal(1, 3))
     yield trial("one output", x=rng.normal(4, 2), W=rng.normal(1, 2, 5), y=rng.normal(4, 5))
     yield trial("one feature each", x=rng.normal(3, 1), W=rng.normal(2, 1, 1), y=rng.normal(3, 1))
+    yield trial("a large batch", x=rng.normal(300, 3), W=rng.normal(2, 3, 4), y=rng.normal(300, 4))
+    yield trial("many outputs", x=rng.normal(2, 3), W=rng.normal(300, 3, 4), y=rng.normal(2, 4))
     yield trial("an empty batch", x=rng.normal(0, 3), W=rng.normal(5, 3, 4), y=rng.normal(0, 4))
     yield trial("large values", x=100 * rng.normal(2, 3), W=rng.normal(4, 3, 5), y=-100 * rng.normal(2, 5))
     yield trial("stored transposed", x=rng.normal(3, 2).T, W=rng.normal(5, 4, 3).mT, y=rng.normal(4, 2).T)
@@ -484,8 +628,6 @@ def bilinear(rng):
         W=rng.normal(4, 2, 5, dtype=torch.float64),
         y=rng.normal(3, 5, dtype=torch.float64),
     )
-    yield trial("a large batch", x=rng.normal(300, 3), W=rng.normal(2, 3, 4), y=rng.normal(300, 4))
-    yield trial("many outputs", x=rng.normal(2, 3), W=rng.normal(300, 3, 4), y=rng.normal(2, 4))
 
 
 @bilinear.mistake("You summed over k as well. k names the output, so it must stand on the right of '->'.")
@@ -540,14 +682,14 @@ def attention_scores(rng):
     yield trial("one batch, one head", q=rng.normal(1, 1, 4, 6), k=rng.normal(1, 1, 3, 6))
     yield trial("one query", q=rng.normal(2, 4, 1, 3), k=rng.normal(2, 4, 5, 3))
     yield trial("one feature", q=rng.normal(2, 3, 4, 1), k=rng.normal(2, 3, 2, 1))
-    yield trial("an empty batch", q=rng.normal(0, 3, 5, 4), k=rng.normal(0, 3, 2, 4))
-    yield trial("large values", q=30 * rng.normal(2, 2, 3, 8), k=-30 * rng.normal(2, 2, 4, 8))
-    float64 = torch.float64
-    yield trial("float64", q=rng.normal(2, 3, 2, 4, dtype=float64), k=rng.normal(2, 3, 5, 4, dtype=float64))
     yield trial("a large batch", q=rng.normal(300, 1, 2, 3), k=rng.normal(300, 1, 1, 3))
     yield trial("many heads", q=rng.normal(1, 300, 1, 3), k=rng.normal(1, 300, 2, 3))
     yield trial("many queries", q=rng.normal(1, 2, 300, 3), k=rng.normal(1, 2, 4, 3))
     yield trial("many keys", q=rng.normal(1, 2, 4, 3), k=rng.normal(1, 2, 300, 3))
+    yield trial("an empty batch", q=rng.normal(0, 3, 5, 4), k=rng.normal(0, 3, 2, 4))
+    yield trial("large values", q=30 * rng.normal(2, 2, 3, 8), k=-30 * rng.normal(2, 2, 4, 8))
+    float64 = torch.float64
+    yield trial("float64", q=rng.normal(2, 3, 2, 4, dtype=float64), k=rng.normal(2, 3, 5, 4, dtype=float64))
 
 
 @attention_scores.mistake(
@@ -567,9 +709,22 @@ def scales_up(q, k):
     return q @ k.mT * q.shape[-1] ** 0.5
 
 
-@attention_scores.mistake("You took the root of the number of *steps*. d, the length of one query, is `q.shape[-1]`.")
-def scales_by_steps(q, k):
+@attention_scores.mistake("You divided by √t, the number of queries. d, the length of one query, is `q.shape[-1]`.")
+def scales_by_queries(q, k):
     return q @ k.mT / q.shape[-2] ** 0.5
+
+
+@attention_scores.mistake("You divided by √s. d is the last axis.")
+def scales_by_keys(q, k):
+    return q @ k.mT / k.shape[-2] ** 0.5
+
+
+@attention_scores.mistake(
+    "Queries and keys have the same letter for their steps, so each query would meet one key only. "
+    "All pairs take two letters, `t` and `s`."
+)
+def pairs_steps_by_position(q, k):
+    return torch.einsum("bhtd,bhtd->bht", q, k) / q.shape[-1] ** 0.5
 
 
 @attention_scores.mistake("The keys run down the rows here. Queries come first: the result is (b, h, t, s).")
@@ -600,12 +755,12 @@ def split_heads(rng):
     yield trial("one head", x=rng.normal(2, 3, 4), heads=1)
     yield trial("one feature per head", x=rng.normal(2, 3, 4), heads=4)
     yield trial("a batch of one, one step", x=rng.normal(1, 1, 6), heads=2)
-    yield trial("an empty batch", x=rng.normal(0, 3, 4), heads=2)
-    yield trial("stored transposed", x=rng.normal(2, 10, 3).mT, heads=5)
-    yield trial("float64", x=rng.normal(3, 2, 6, dtype=torch.float64), heads=2)
     yield trial("many sequences", x=rng.normal(300, 2, 4), heads=2)
     yield trial("many steps", x=rng.normal(2, 300, 4), heads=2)
     yield trial("many heads", x=rng.normal(1, 2, 600), heads=300)
+    yield trial("an empty batch", x=rng.normal(0, 3, 4), heads=2)
+    yield trial("stored transposed", x=rng.normal(2, 10, 3).mT, heads=5)
+    yield trial("float64", x=rng.normal(3, 2, 6, dtype=torch.float64), heads=2)
 
 
 @split_heads.mistake(
@@ -665,9 +820,9 @@ def gather_last_step(rng):
     padded = rng.normal(3, 4, 2)
     padded[1, 2:] = torch.nan
     yield trial("NaN in the padding", x=padded, lengths=torch.tensor([4, 2, 3]))
+    yield trial("many sequences", x=rng.normal(300, 3, 2), lengths=lengths(300, 3))
     yield trial("no sequences", x=rng.normal(0, 4, 3), lengths=rng.integers(1, 5, 0))
     yield trial("float64", x=rng.normal(3, 2, 4, dtype=torch.float64), lengths=lengths(3, 2))
-    yield trial("many sequences", x=rng.normal(300, 3, 2), lengths=lengths(300, 3))
 
 
 @gather_last_step.mistake("`x[:, -1]` is the last step of the *padded* axis. Sequence b ends at step lengths[b] − 1.")
@@ -702,6 +857,15 @@ def takes_the_longest(x, lengths):
     return x[:, lengths.max() - 1] if len(lengths) else x[:, 0]
 
 
+@gather_last_step.mistake(
+    "NaN · 0 is NaN, so a product with zeros and ones does not leave the padding out. Choose, do not multiply: "
+    "`x[rows, steps]`."
+)
+def multiplies_by_a_mask(x, lengths):
+    last = torch.arange(x.shape[1]) == lengths[:, None] - 1
+    return torch.einsum("btd,bt->bd", x, last.to(x.dtype))
+
+
 @gather_last_step.mistake("`gather` keeps the axis that it picked from: remove it, `.squeeze(1)`, to get (b, d).")
 def keeps_the_step_axis(x, lengths):
     return x.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, x.shape[-1]))
@@ -713,7 +877,8 @@ def keeps_the_step_axis(x, lengths):
     minutes=10,
     hints=[
         "Line up (n, 1, d) and (1, m, d): every row of x meets every row of y. What is left to do?",
-        "Or expand the square: |x − y|² = |x|² + |y|² − 2 x·y. Which shapes have the three terms?",
+        "Or expand the square: |x − y|² = |x|² + |y|² − 2 x·y. Which shapes have the three terms? It rounds more where points "
+        "are close.",
     ],
     vectorised=True,
     tolerance=(1e-4, 1e-4),  # |x|² + |y|² − 2xy is a right answer, and rounds more than a sum of squares
@@ -726,15 +891,15 @@ def squared_distances(rng):
     yield trial("the same points", x=points, y=points.clone())
     yield trial("one point each", x=rng.normal(1, 4), y=rng.normal(1, 4))
     yield trial("one dimension", x=rng.normal(3, 1), y=rng.normal(2, 1))
+    yield trial("many points in x", x=rng.normal(300, 2), y=rng.normal(3, 2))
+    yield trial("many points in y", x=rng.normal(3, 2), y=rng.normal(300, 2))
+    yield trial("many dimensions", x=rng.normal(2, 300), y=rng.normal(3, 300))
     yield trial("no points in y", x=rng.normal(3, 2), y=rng.normal(0, 2))
     yield trial("points without dimensions", x=rng.normal(2, 0), y=rng.normal(3, 0))
     yield trial("far from the origin", x=5 * rng.normal(3, 4) - 5, y=5 * rng.normal(2, 4) - 5)
     yield trial("stored transposed", x=rng.normal(3, 5).T, y=rng.normal(3, 4).T)
     float64 = torch.float64
     yield trial("float64", x=rng.normal(2, 4, dtype=float64), y=rng.normal(3, 4, dtype=float64))
-    yield trial("many points in x", x=rng.normal(300, 2), y=rng.normal(3, 2))
-    yield trial("many points in y", x=rng.normal(3, 2), y=rng.normal(300, 2))
-    yield trial("many dimensions", x=rng.normal(2, 300), y=rng.normal(3, 300))
 
 
 @squared_distances.mistake("These are the distances themselves. The *squared* distance has no root.")
@@ -774,6 +939,7 @@ def keeps_the_coordinates(x, y):
     level=2,
     minutes=10,
     hints=[
+        "Which method names the k best classes of each row?",
         "`logits.topk(k, dim=1).indices` holds the k best classes of each row, shape (n, k).",
         "Compare them with the labels as a column, (n, 1), and ask for each row whether *any* of them is equal.",
         "The mean of ones and zeros is a share; `.item()` makes a Python number of it.",
@@ -790,6 +956,7 @@ def top_k_accuracy(rng):
     yield trial("the best of five", logits=logits(7, 5), labels=rng.integers(0, 5, 7), k=1)
     yield trial("the best three of seven", logits=logits(9, 7), labels=rng.integers(0, 7, 9), k=3)
     yield trial("as many rows as classes", logits=logits(5, 5), labels=rng.permutation(5), k=2)
+    yield trial("as many rows as places", logits=logits(4, 7), labels=rng.integers(0, 7, 4), k=4)
     yield trial("first and last class", logits=logits(4, 6), labels=torch.tensor([0, 5, 5, 0]), k=4)
     yield trial("all classes", logits=logits(4, 3), labels=rng.integers(0, 3, 4), k=3)
     yield trial("one row", logits=logits(1, 4), labels=rng.integers(0, 4, 1), k=2)
@@ -816,6 +983,13 @@ def takes_the_smallest(logits, labels, k):
 )
 def averages_all_comparisons(logits, labels, k):
     return (logits.topk(k, dim=1).indices == labels[:, None]).float().mean().item()
+
+
+@top_k_accuracy.mistake(
+    "(n, k) == (n,) lines up at the right: every row met every label. Compare with `labels[:, None]`."
+)
+def meets_every_label(logits, labels, k):
+    return (logits.topk(k, dim=1).indices == labels).any(dim=1).float().mean().item()
 
 
 @top_k_accuracy.mistake("This is the number of hits. The share is that number divided by the number of rows.")
@@ -853,6 +1027,8 @@ def masked_mean(rng):
     yield trial("some steps kept", x=rng.normal(3, 5, 4), mask=rng.booleans(3, 5))
     yield trial("all axes equal", x=rng.normal(3, 3, 3), mask=rng.booleans(3, 3))
     yield trial("all kept", x=rng.normal(2, 4, 3), mask=torch.ones(2, 4, dtype=torch.bool))
+    yield trial("many sequences", x=rng.normal(300, 3, 2), mask=rng.booleans(300, 3))
+    yield trial("many steps", x=rng.normal(2, 300, 3), mask=rng.booleans(2, 300))
     first_empty = rng.booleans(4, 5, share=0.6)
     first_empty[0] = False
     yield trial("a sequence without kept steps", x=rng.normal(4, 5, 2), mask=first_empty)
@@ -869,10 +1045,8 @@ def masked_mean(rng):
     yield trial("only NaN, nothing kept", x=torch.full((2, 3, 2), torch.nan), mask=torch.zeros(2, 3, dtype=torch.bool))
 
     yield trial("one step of one sequence", x=rng.normal(1, 1, 3), mask=torch.tensor([[True]]))
-    yield trial("no steps", x=rng.normal(2, 0, 3), mask=rng.booleans(2, 0))
     yield trial("large values", x=1000 * rng.normal(2, 4, 3), mask=torch.tensor([[True, True, False, True]] * 2))
-    yield trial("many sequences", x=rng.normal(300, 3, 2), mask=rng.booleans(300, 3))
-    yield trial("many steps", x=rng.normal(2, 300, 3), mask=rng.booleans(2, 300))
+    yield trial("no steps", x=rng.normal(2, 0, 3), mask=rng.booleans(2, 0))
 
 
 @masked_mean.mistake(
@@ -880,6 +1054,14 @@ def masked_mean(rng):
 )
 def multiplies_by_the_mask(x, mask):
     kept = (x * mask[:, :, None]).sum(dim=1)
+    return kept / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+@masked_mean.mistake(
+    "Shapes line up at the right, so (b, t) met (t, d). Give the mask a third axis, `mask[:, :, None]`: (b, t, 1)."
+)
+def leaves_the_mask_flat(x, mask):
+    kept = torch.where(mask, x, 0).sum(dim=1)
     return kept / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
@@ -934,11 +1116,11 @@ def weighted_values(rng):
     yield trial("one head", weights=weights(2, 1, 4, 3), values=rng.normal(2, 1, 3, 2))
     yield trial("one feature", weights=weights(1, 4, 2, 3), values=rng.normal(1, 4, 3, 1))
     yield trial("one query", weights=weights(2, 3, 1, 4), values=rng.normal(2, 3, 4, 2))
-    yield trial("no keys: the sum is zero", weights=rng.normal(2, 3, 4, 0), values=rng.normal(2, 3, 0, 2))
-    yield trial("float64", weights=weights(2, 2, 3, 4).double(), values=rng.normal(2, 2, 4, 5, dtype=torch.float64))
     yield trial("a large batch", weights=weights(300, 2, 1, 3), values=rng.normal(300, 2, 3, 2))
     yield trial("many heads", weights=weights(1, 300, 2, 3), values=rng.normal(1, 300, 3, 1))
     yield trial("many queries", weights=weights(1, 2, 300, 3), values=rng.normal(1, 2, 3, 2))
+    yield trial("no keys: the sum is zero", weights=rng.normal(2, 3, 4, 0), values=rng.normal(2, 3, 0, 2))
+    yield trial("float64", weights=weights(2, 2, 3, 4).double(), values=rng.normal(2, 2, 4, 5, dtype=torch.float64))
 
 
 @weighted_values.mistake(
@@ -948,6 +1130,11 @@ def weighted_values(rng):
 def merges_too_early(weights, values):
     b, h, t, _ = weights.shape
     return (weights @ values).reshape(b, t, h * values.shape[-1])
+
+
+@weighted_values.mistake("t and d were merged; h must stand beside d. Bring it to (b, t, h, d) before `flatten(2)`.")
+def merges_steps_and_features(weights, values):
+    return (weights @ values).flatten(2)
 
 
 @weighted_values.mistake("The heads were added up. Merging keeps all of them, side by side: h · d features.")
@@ -1065,13 +1252,13 @@ def block_diagonal_mask(rng):
     yield trial("three groups", lengths=torch.tensor([2, 3, 1]))
     yield trial("random lengths", lengths=rng.integers(0, 5, 6))
     yield trial("groups of equal length", lengths=torch.tensor([2, 2, 2]))
+    yield trial("a long group", lengths=torch.tensor([1, 60, 2]))
+    yield trial("many groups", lengths=rng.booleans(300, share=0.25).long())
     yield trial("empty groups among the others", lengths=torch.tensor([0, 2, 0, 0, 3, 0]))
     yield trial("one group", lengths=torch.tensor([4]))
     yield trial("groups of one", lengths=torch.ones(4, dtype=torch.int64))
     yield trial("empty groups only", lengths=torch.zeros(3, dtype=torch.int64))
     yield trial("no groups", lengths=torch.zeros(0, dtype=torch.int64))
-    yield trial("a long group", lengths=torch.tensor([1, 60, 2]))
-    yield trial("many groups", lengths=rng.booleans(300, share=0.25).long())
 
 
 @block_diagonal_mask.mistake(
@@ -1205,8 +1392,9 @@ def as_given(predictions, targets, weights):
     level=3,
     minutes=20,
     hints=[
-        "Make a tensor of all patches first, shape (n, c, h', w', i, j): `unfold` on the height, then on the width.",
-        "`images.unfold(2, kernel_height, 1)` cuts axis 2 into windows and puts their elements into a new last axis.",
+        "Make a tensor of all patches first, shape (n, c, y, x, i, j): `unfold` on the height, then on the width.",
+        "`unfold` takes an axis, a size and a step: it cuts windows, `step` apart, and puts their elements into a new last "
+        "axis. What are size and step here?",
         "What remains is one einsum over patches and kernels. Which three indices are summed?",
     ],
     vectorised=True,
@@ -1216,146 +1404,221 @@ def as_given(predictions, targets, weights):
     ),
 )
 def conv2d(rng):
-    """Trials for out[n, o, y, x] = sum_cij images[n, c, y + i, x + j] kernels[o, c, i, j]."""
-    yield trial("all axes different", images=rng.normal(2, 3, 7, 6), kernels=rng.normal(4, 3, 2, 5))
-    yield trial("a square kernel", images=rng.normal(2, 2, 5, 6), kernels=rng.normal(3, 2, 3, 3))
-    yield trial("one channel, one kernel", images=rng.normal(1, 1, 4, 5), kernels=rng.normal(1, 1, 2, 2))
-    yield trial("kernels of one pixel", images=rng.normal(2, 3, 4, 5), kernels=rng.normal(2, 3, 1, 1))
-    yield trial("a kernel as large as the image", images=rng.normal(2, 3, 3, 4), kernels=rng.normal(5, 3, 3, 4))
-    yield trial("large values", images=200 * rng.normal(1, 2, 5, 3), kernels=rng.normal(2, 2, 2, 1))
-    float64 = torch.float64
-    yield trial("float64", images=rng.normal(1, 2, 4, 3, dtype=float64), kernels=rng.normal(2, 2, 2, 2, dtype=float64))
-    yield trial("many images", images=rng.normal(300, 1, 2, 3), kernels=rng.normal(2, 1, 2, 2))
-    yield trial("a tall image", images=rng.normal(1, 2, 300, 3), kernels=rng.normal(1, 2, 2, 2))
-    yield trial("many kernels", images=rng.normal(1, 2, 3, 3), kernels=rng.normal(300, 2, 2, 2))
+    """Trials for out[n, o, y, x] = sum_cij images[n, c, y stride + i, x stride + j] kernels[o, c, i, j]."""
+    yield trial("stride 1, all axes different", images=rng.normal(2, 3, 7, 6), kernels=rng.normal(4, 3, 2, 5), stride=1)
+    yield trial("stride 2", images=rng.normal(2, 3, 7, 9), kernels=rng.normal(4, 3, 3, 1), stride=2)
+    yield trial("stride 3, a rest left over", images=rng.normal(1, 2, 9, 12), kernels=rng.normal(3, 2, 2, 4), stride=3)
+    yield trial("a square kernel", images=rng.normal(2, 2, 5, 6), kernels=rng.normal(3, 2, 3, 3), stride=1)
+    yield trial("one channel, one kernel", images=rng.normal(1, 1, 6, 7), kernels=rng.normal(1, 1, 2, 2), stride=2)
+    yield trial("kernels of one pixel", images=rng.normal(2, 3, 4, 5), kernels=rng.normal(2, 3, 1, 1), stride=2)
+    yield trial(
+        "a kernel as large as the image", images=rng.normal(2, 3, 3, 4), kernels=rng.normal(5, 3, 3, 4), stride=1
+    )
+    yield trial(
+        "a stride longer than the image", images=rng.normal(2, 2, 4, 5), kernels=rng.normal(3, 2, 2, 3), stride=7
+    )
+    yield trial("large values", images=200 * rng.normal(1, 2, 5, 3), kernels=rng.normal(2, 2, 2, 1), stride=1)
+    images, kernels = rng.normal(1, 2, 6, 5, dtype=torch.float64), rng.normal(2, 2, 2, 2, dtype=torch.float64)
+    yield trial("float64", images=images, kernels=kernels, stride=2)
+    yield trial("many images", images=rng.normal(300, 1, 2, 3), kernels=rng.normal(2, 1, 2, 2), stride=1)
+    yield trial("a tall image", images=rng.normal(1, 2, 600, 3), kernels=rng.normal(1, 2, 2, 2), stride=2)
+    yield trial("many kernels", images=rng.normal(1, 2, 3, 3), kernels=rng.normal(300, 2, 2, 2), stride=1)
+
+
+def _patches(images, kernels, stride):
+    return images.unfold(2, kernels.shape[2], stride).unfold(3, kernels.shape[3], stride)
 
 
 @conv2d.mistake(
     "You turned the kernel round. That is the convolution of mathematics; the one of deep learning multiplies in place: "
-    "kernels[…, i, j] meets images[…, y + i, x + j]."
+    "kernels[…, i, j] meets images[…, s·y + i, s·x + j]."
 )
-def flips_the_kernel(images, kernels):
-    return F.conv2d(images, kernels.flip(2, 3))
+def flips_the_kernel(images, kernels, stride):
+    return F.conv2d(images, kernels.flip(2, 3), stride=stride)
 
 
 @conv2d.mistake(
     "The channels were summed before the product. Each channel is multiplied by its own slice of the kernel."
 )
-def sums_channels_first(images, kernels):
-    return F.conv2d(images.sum(1, keepdim=True), kernels.sum(1, keepdim=True))
+def sums_channels_first(images, kernels, stride):
+    return F.conv2d(images.sum(1, keepdim=True), kernels.sum(1, keepdim=True), stride=stride)
 
 
 @conv2d.mistake("Height and width of the kernel are swapped: i runs with the rows y, j with the columns x.")
-def transposes_the_kernel(images, kernels):
-    patches = images.unfold(2, kernels.shape[2], 1).unfold(3, kernels.shape[3], 1)
-    return torch.einsum("ncyxij,ocji->noyx", patches, kernels)
+def transposes_the_kernel(images, kernels, stride):
+    return torch.einsum("ncyxij,ocji->noyx", _patches(images, kernels, stride), kernels)
 
 
-@conv2d.mistake("There is no padding here: the kernel stays inside the image, so the result has h − i + 1 rows.")
-def pads(images, kernels):
-    return F.conv2d(images, kernels, padding=(kernels.shape[2] // 2, kernels.shape[3] // 2))
+@conv2d.mistake("There is no padding here: the kernel stays inside the image, so stride 1 gives h − i + 1 rows.")
+def pads(images, kernels, stride):
+    return F.conv2d(images, kernels, stride=stride, padding=(kernels.shape[2] // 2, kernels.shape[3] // 2))
 
 
 @conv2d.mistake("The mean of the products is not asked for. A convolution sums them.")
-def averages_patches(images, kernels):
-    return F.conv2d(images, kernels) / kernels[0].numel()
+def averages_patches(images, kernels, stride):
+    return F.conv2d(images, kernels, stride=stride) / kernels[0].numel()
 
 
 @conv2d.mistake("The output axes are in the order (n, y, x, o). Channels come second: (n, o, y, x).")
-def kernels_last(images, kernels):
-    return F.conv2d(images, kernels).movedim(1, -1)
+def kernels_last(images, kernels, stride):
+    return F.conv2d(images, kernels, stride=stride).movedim(1, -1)
+
+
+@conv2d.mistake("The kernel stops at every pixel, whatever the stride is: it is the step of both `unfold`s.")
+def ignores_the_stride(images, kernels, stride):
+    return F.conv2d(images, kernels)
+
+
+@conv2d.mistake("The stride counts downwards only. It is the step to the right as well.")
+def strides_down_only(images, kernels, stride):
+    return F.conv2d(images, kernels, stride=(stride, 1))
+
+
+@conv2d.mistake(
+    "The last places are missing: (h − i) // stride counts the moves, and there is one place more than moves."
+)
+def drops_the_last_places(images, kernels, stride):
+    return F.conv2d(images, kernels, stride=stride)[:, :, :-1, :-1]
 
 
 @exercise(
     points=4,
     level=3,
-    minutes=20,
+    minutes=25,
     hints=[
-        "Compute all four gates at once, shape (4, b, m): one einsum for the input, one for the hidden state.",
-        "`i, f, g, o = gates` takes a tensor of shape (4, b, m) apart. Three of them go through a sigmoid, one through tanh.",
+        "Compute all four sums at once, shape (4, b, m): one einsum for the input, one for the hidden state.",
+        "`i, f, g, o = sums` takes a tensor of shape (4, b, m) apart. Three of them go through a sigmoid, one through tanh.",
         "The new cell keeps f of the old one and takes in i of the candidate g. Only then is the new hidden state read out.",
+        "Take the step for all sequences, then choose, row by row, between new and old: `torch.where`.",
     ],
     vectorised=True,
-    forbidden=dict.fromkeys(("lstm_cell", "lstm"), "The exercise is to write out the four gates that it hides."),
+    forbidden=dict.fromkeys(("lstm_cell", "lstm"), "The exercise is to write out the four sums that it hides."),
 )
 def lstm_step(rng):
-    """Trials for one step of an LSTM: the new hidden state and the new cell state."""
+    """Trials for one step of an LSTM: the new hidden state and the new cell state, or the old where a row has ended."""
 
-    def state(b, inputs, units, dtype=torch.float32):
+    def state(active, inputs, units, dtype=torch.float32):
+        b = len(active)
         return {
             "x": rng.normal(b, inputs, dtype=dtype),
             "h": rng.normal(b, units, dtype=dtype),
             "c": rng.normal(b, units, dtype=dtype),
+            "active": torch.tensor(active, dtype=torch.bool),
             "W": rng.normal(4, units, inputs, dtype=dtype),
             "U": rng.normal(4, units, units, dtype=dtype),
             "bias": rng.normal(4, units, dtype=dtype),
         }
 
-    yield trial("a batch", **state(3, 2, 5))
-    yield trial("all axes equal", **state(4, 4, 4))
-    yield trial("a batch of one", **state(1, 3, 2))
-    yield trial("one input, one unit", **state(2, 1, 1))
-    yield trial("an empty batch", **state(0, 3, 2))
-    large = state(2, 3, 4)
-    yield trial("a full cell", **large | {"c": 20 * large["c"]})
-    yield trial("float64", **state(2, 3, 2, dtype=torch.float64))
-    yield trial("a large batch", **state(300, 2, 1))
+    yield trial("all go on", **state([True] * 3, 2, 5))
+    yield trial("the second has ended", **state([True, False, True], 4, 2))
+    padded = state([True, False, True, False], 3, 2)
+    padded["x"][1], padded["x"][3] = torch.nan, torch.inf
+    yield trial("NaN and infinity where sequences have ended", **padded)
+    yield trial("all axes equal", **state([True, False, True, True], 4, 4))
+    yield trial("all have ended", **state([False] * 3, 2, 4))
+    yield trial("a batch of one", **state([True], 3, 2))
+    yield trial("one input, one unit", **state([False, True], 1, 1))
+    large = state([True, False, True], 3, 4)
+    yield trial("full cells", **large | {"c": 20 * large["c"]})
+    yield trial("float64", **state([True, False], 3, 4, dtype=torch.float64))
+    yield trial("a large batch", **state(rng.booleans(300).tolist(), 2, 1))
+    yield trial("an empty batch", **state([], 3, 2))
 
 
-def _gates(x, h, W, U, bias):
+def _sums(x, h, W, U, bias):
     return torch.einsum("gmd,bd->gbm", W, x) + torch.einsum("gmn,bn->gbm", U, h) + bias[:, None]
 
 
-@lstm_step.mistake("Input and forget gate are swapped. The gates stand in the order input, forget, candidate, output.")
-def swaps_input_and_forget(x, h, c, W, U, bias):
-    f, i, g, o = _gates(x, h, W, U, bias)
+def _updated(sums, c):
+    i, f, g, o = sums
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     return o.sigmoid() * c.tanh(), c
+
+
+def _where_active(active, new, old):
+    return tuple(torch.where(active[:, None], ours, theirs) for ours, theirs in zip(new, old, strict=True))
+
+
+@lstm_step.mistake("Input and forget gate are swapped. The sums stand in the order input, forget, candidate, output.")
+def swaps_input_and_forget(x, h, c, active, W, U, bias):
+    f, i, g, o = _sums(x, h, W, U, bias)
+    return _where_active(active, _updated((i, f, g, o), c), (h, c))
+
+
+@lstm_step.mistake("Candidate and output gate are swapped. The candidate stands third, the output gate last.")
+def swaps_candidate_and_output(x, h, c, active, W, U, bias):
+    i, f, o, g = _sums(x, h, W, U, bias)
+    return _where_active(active, _updated((i, f, g, o), c), (h, c))
 
 
 @lstm_step.mistake(
     "The candidate g is no gate but new content, which may be negative: it goes through tanh, not a sigmoid."
 )
-def squashes_the_candidate(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U, bias)
-    c = f.sigmoid() * c + i.sigmoid() * g.sigmoid()
-    return o.sigmoid() * c.tanh(), c
+def squashes_the_candidate(x, h, c, active, W, U, bias):
+    i, f, g, o = _sums(x, h, W, U, bias)
+    new_c = f.sigmoid() * c + i.sigmoid() * g.sigmoid()
+    return _where_active(active, (o.sigmoid() * new_c.tanh(), new_c), (h, c))
 
 
-@lstm_step.mistake("The cell may grow without bound, so it is read out through tanh: h = o · tanh(c).")
-def reads_the_cell_raw(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U, bias)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c, c
+@lstm_step.mistake("The cell may grow without bound, so it is read out through tanh: h = σ(o) · tanh(c).")
+def reads_the_cell_raw(x, h, c, active, W, U, bias):
+    sums = _sums(x, h, W, U, bias)
+    _, new_c = _updated(sums, c)
+    return _where_active(active, (sums[3].sigmoid() * new_c, new_c), (h, c))
 
 
 @lstm_step.mistake("The hidden state was read from the *old* cell. Update c first, and read the new one.")
-def reads_the_old_cell(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U, bias)
-    return o.sigmoid() * c.tanh(), f.sigmoid() * c + i.sigmoid() * g.tanh()
+def reads_the_old_cell(x, h, c, active, W, U, bias):
+    sums = _sums(x, h, W, U, bias)
+    _, new_c = _updated(sums, c)
+    return _where_active(active, (sums[3].sigmoid() * c.tanh(), new_c), (h, c))
 
 
 @lstm_step.mistake("Both states are right, but in the wrong order: the hidden state comes first, then the cell.")
-def returns_the_cell_first(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U, bias)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return c, o.sigmoid() * c.tanh()
+def returns_the_cell_first(x, h, c, active, W, U, bias):
+    new_h, new_c = _where_active(active, _updated(_sums(x, h, W, U, bias), c), (h, c))
+    return new_c, new_h
 
 
 @lstm_step.mistake(
     "U[g, m, n] was used transposed: n, its last axis, is summed with h[b, n], and m names the new unit."
 )
-def transposes_the_recurrence(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U.mT, bias)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+def transposes_the_recurrence(x, h, c, active, W, U, bias):
+    return _where_active(active, _updated(_sums(x, h, W, U.mT, bias), c), (h, c))
 
 
 @lstm_step.mistake(
-    "The result is right, but the caller's cell changed: `c *= f` writes in place, `c = f * c` does not."
+    "All sequences took the step. Where `active` is false, h and c stay as they were: choose with `torch.where`."
 )
-def writes_into_the_cell(x, h, c, W, U, bias):
-    i, f, g, o = _gates(x, h, W, U, bias)
-    c *= f.sigmoid()
-    c += i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
+def steps_all_sequences(x, h, c, active, W, U, bias):
+    return _updated(_sums(x, h, W, U, bias), c)
+
+
+@lstm_step.mistake("The cell is kept where a sequence has ended, but not its hidden state: choose for both.")
+def keeps_the_cell_only(x, h, c, active, W, U, bias):
+    new_h, new_c = _updated(_sums(x, h, W, U, bias), c)
+    return new_h, torch.where(active[:, None], new_c, c)
+
+
+@lstm_step.mistake("Where a sequence has ended, the states became zeros. They stay as they *were*, h and c.")
+def clears_what_has_ended(x, h, c, active, W, U, bias):
+    return _where_active(active, _updated(_sums(x, h, W, U, bias), c), (torch.zeros_like(h), torch.zeros_like(c)))
+
+
+@lstm_step.mistake(
+    "You blended new and old by multiplying. The padding of an ended sequence may be NaN, and NaN · 0 is NaN: choose with "
+    "`torch.where`."
+)
+def blends_new_and_old(x, h, c, active, W, U, bias):
+    new_h, new_c = _updated(_sums(x, h, W, U, bias), c)
+    share = active[:, None].to(h.dtype)
+    return share * new_h + (1 - share) * h, share * new_c + (1 - share) * c
+
+
+@lstm_step.mistake(
+    "The result is right, but the caller's states changed: `h[active] = …` writes in place. `torch.where` makes new tensors."
+)
+def writes_into_the_states(x, h, c, active, W, U, bias):
+    new_h, new_c = _updated(_sums(x, h, W, U, bias), c)
+    h[active], c[active] = new_h[active], new_c[active]
+    return h, c
