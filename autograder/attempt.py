@@ -57,7 +57,7 @@ def read_attempt(tree: Any) -> list[dict[str, Any]]:
 def _is_evidence(one: Any) -> bool:
     if not isinstance(one, dict) or not all(isinstance(name, str) for name in one):
         return False
-    if type(one.get("steps", 0)) is not int or not _is_list_of(one.get("calls", []), str):
+    if not _is_count(one.get("steps", 0)) or not _is_list_of(one.get("calls", []), str):
         return False
     raised = one.get("raised", {"type": "", "message": "", "lines": []})
     return (
@@ -65,10 +65,12 @@ def _is_evidence(one: Any) -> bool:
         and isinstance(raised.get("type"), str)
         and isinstance(raised.get("message"), str)
         and _is_list_of(raised.get("lines"), dict)
-        and all(
-            isinstance(line.get("number"), int) and {"function", "source"} <= line.keys() for line in raised["lines"]
-        )
+        and all(_is_count(line.get("number")) and {"function", "source"} <= line.keys() for line in raised["lines"])
     )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

@@ -21,6 +21,9 @@ TOLERANCES = {
 NUMBER_TOLERANCE = (1e-5, 1e-6)
 """For Python numbers, which are mostly read out of float32 tensors."""
 
+MAX_TEXT = 200
+"""Longer values are cut in sentences."""
+
 Tolerance = tuple[float, float]
 
 
@@ -66,11 +69,11 @@ def difference(expected: Any, got: Any, path: str, tolerance: Tolerance | None =
         pairs = [(f"{path}[{i}]", expected[i], got[i]) for i in range(len(expected))]
     elif isinstance(expected, dict):
         if expected.keys() != got.keys():
-            return differ("keys", f"expected the keys {_short(list(expected))}, got {_short(list(got))}")
+            return differ("keys", f"expected the keys {short_text(list(expected))}, got {short_text(list(got))}")
         pairs = [(f"{path}[{key!r}]", expected[key], got[key]) for key in expected]
     else:
         same = _same_number(expected, got, tolerance) if isinstance(expected, (float, complex)) else expected == got
-        return None if same else differ("values", f"expected {_short(expected)}, got {_short(got)}")
+        return None if same else differ("values", f"expected {short_text(expected)}, got {short_text(got)}")
     return next((found for p, e, g in pairs if (found := difference(e, g, p, tolerance))), None)
 
 
@@ -102,9 +105,13 @@ def _values_sentence(expected: torch.Tensor, got: torch.Tensor, wrong: torch.Ten
     return f"{int(wrong.sum())} of {wrong.numel()} values differ; the first: {example}"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"
+def short_text(value: Any) -> str:
+    """A Python value as one writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write out integers of thousands of digits
+        return f"a Python {type(value).__name__} too large to write out"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
 
 
 def describe(node: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from autograder.compare import Difference, describe, dtype_text, shape_text, wrong_elements
+from autograder.compare import Difference, describe, dtype_text, shape_text, short_text, wrong_elements
 from autograder.evidence import Typed, collect
 from autograder.exercise import Exercise, Trial
 from autograder.judge import Status, Verdict
@@ -80,8 +80,8 @@ def report(
     fault = verdict.fault
     trials = exercise.trials(seed)
     trial = trials[fault.trial]
-    shows_inputs = fault.kind == "arguments"  # what the function changed, and what it was before
-    found = None if shows_inputs and not show_inputs else fault.difference
+    # A changed argument differs from what it was before, so both sides show the input.
+    found = None if fault.kind == "arguments" and not show_inputs else fault.difference
     content = {
         "title": f"✗ {exercise.name}: {_headline(verdict)}",
         "trial": f"trial {fault.trial + 1} of {len(trials)}, {trial.name}",
@@ -89,6 +89,7 @@ def report(
         "sentence": fault.sentence,
         "lines": fault.lines,
         "arguments": _arguments(trial, show_inputs),
+        "labels": ("before the call", "after it") if fault.kind == "arguments" else ("expected", "got"),
         "sides": _sides(found, exercise.tolerance),
         "next_step": next_step,
     }
@@ -138,7 +139,7 @@ def _sides(found: Difference | None, tolerance: tuple[float, float] | None) -> d
     """Expected and got beside each other, with the wrong elements of small tensors marked."""
     if found is None:
         return None
-    sides = {"expected": _value_text(found.expected), "got": _value_text(found.got), "rows": None}
+    sides = {"texts": (_value_text(found.expected), _value_text(found.got)), "rows": None}
     small = isinstance(found.got, torch.Tensor) and 1 <= found.got.ndim <= 2 and found.got.numel() <= SMALL
     if found.kind == "values" and small:
         wrong = torch.atleast_2d(wrong_elements(found.expected, found.got, tolerance))
@@ -161,6 +162,7 @@ def _report_text(
     sentence: str,
     lines: tuple[dict, ...],
     arguments: list[tuple[str, str]],
+    labels: tuple[str, str],
     sides: dict[str, Any] | None,
     next_step: str,
 ) -> str:
@@ -169,13 +171,14 @@ def _report_text(
     if mistake:
         parts.append(f"→ {mistake}")
     if sides:
-        parts += [f"expected  {_indent(sides['expected'])}", f"got       {_indent(sides['got'])}"]
+        width = max(map(len, labels)) + 2
+        parts += [label.ljust(width) + _indent(text, width) for label, text in zip(labels, sides["texts"], strict=True)]
     parts.append("called with")
     parts += [f"   {name} = {_indent(value, 6 + len(name))}" for name, value in arguments]
     return "\n".join([*parts, next_step])
 
 
-def _indent(text: str, width: int = 10) -> str:
+def _indent(text: str, width: int) -> str:
     return text.replace("\n", "\n" + " " * width)
 
 
@@ -195,10 +198,9 @@ def _value_text(node: Any) -> str:
         brackets = "[]" if isinstance(node, list) else "()"
         return brackets[0] + ", ".join(_value_text(item) for item in node[:8]) + ", …" * (len(node) > 8) + brackets[1]
     if isinstance(node, dict):
-        shown = [f"{key!r}: {_value_text(value)}" for key, value in list(node.items())[:8]]
+        shown = [f"{short_text(key)}: {_value_text(value)}" for key, value in list(node.items())[:8]]
         return "{" + ", ".join(shown) + ", …" * (len(node) > 8) + "}"
-    text = repr(node)
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return short_text(node)
 
 
 def _outline(node: Any) -> str:
@@ -219,7 +221,7 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
     """Expected, got and their difference as heat maps, for matrices and images: a PNG as base64, and its alt text."""
     if found is None or found.kind != "values" or not isinstance(found.got, torch.Tensor):
         return None
-    expected, got = (first_wrong_matrix(tensor, found) for tensor in (found.expected, found.got))
+    expected, got = (worst_matrix(tensor, found) for tensor in (found.expected, found.got))
     if expected is None or expected.numel() < 9 or max(expected.shape) > PICTURE:
         return None
     from course_utils.plotting import heat_map  # matplotlib, only when there is something to draw
@@ -231,11 +233,12 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
     return {"png": base64.b64encode(buffer.getvalue()).decode(), "alt": alt}
 
 
-def first_wrong_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
-    """The last two axes at the first wrong element, as float64 without NaN or infinity."""
+def worst_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
+    """The last two axes where expected and got differ most, as float64 without NaN or infinity."""
     if tensor.ndim < 2 or tensor.is_complex():
         return None
-    leading = tuple(wrong_elements(found.expected, found.got).nonzero()[0][:-2].tolist())
+    gap = (found.expected.double() - found.got.double()).abs().nan_to_num(nan=torch.inf)
+    leading = torch.unravel_index(gap.argmax(), gap.shape)[:-2]
     return tensor[leading].double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 

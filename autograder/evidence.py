@@ -117,11 +117,13 @@ def decode(data: bytes) -> Any:
     return tree
 
 
-def _read(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _read(node: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
+    if depth > MAX_DEPTH + 5:  # collect adds a level or two around what it cuts at MAX_DEPTH
+        raise ValueError("nested too deeply")
     if node is None or isinstance(node, (bool, str)):
         return node
     if isinstance(node, list):
-        return [_read(item, tensors) for item in node]
+        return [_read(item, tensors, depth + 1) for item in node]
     [(kind, content)] = node.items()
     match kind:
         case "int":
@@ -134,11 +136,11 @@ def _read(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
             name, dtype, shape = content
             return tensors.pop(name).view(_dtype(dtype)).reshape(shape)
         case "tuple":
-            return tuple(_read(item, tensors) for item in content)
+            return tuple(_read(item, tensors, depth + 1) for item in content)
         case "dict":
-            return {_read(key, tensors): _read(item, tensors) for key, item in content}
+            return {_read(key, tensors, depth + 1): _read(item, tensors, depth + 1) for key, item in content}
         case "typed":
-            return Typed(str(content[0]), _read(content[1], tensors))
+            return Typed(str(content[0]), _read(content[1], tensors, depth + 1))
     raise ValueError(kind)
 
 

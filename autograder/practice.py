@@ -47,6 +47,8 @@ def hint(function: Callable | str) -> None:
     number = _hints_given[exercise.name] % len(exercise.hints)
     _hints_given[exercise.name] += 1
     text = f"Hint {number + 1} of {len(exercise.hints)} for {exercise.name}: {exercise.hints[number]}"
+    if number + 1 == len(exercise.hints):
+        text += " (That was the last.)"
     display.show(display.notice(text))
 
 

@@ -13,6 +13,7 @@ import nbformat
 
 from autograder.answers import save_answers
 from autograder.attempt import attempt, without_conduct
+from autograder.errors import UserError
 from autograder.exercise import PRACTICE_SEED, Exercise, all_exercises
 from autograder.judge import Status, judge
 from autograder.solutions import exercise_names, load_solutions, starter
@@ -21,7 +22,7 @@ from autograder.specs import CHAPTERS, Chapter
 _FINGERPRINT = "generated_from"
 
 
-class ReleaseError(ValueError):
+class ReleaseError(UserError):
     """The solutions and the specs do not fit each other, or somebody's work is in the way."""
 
 
@@ -31,6 +32,8 @@ def release(root: Path) -> list[str]:
     Raises ReleaseError, before anything is written, where solutions and specs disagree or where an exercise notebook
     was edited by hand.
     """
+    if not (root / "solutions").is_dir():
+        raise ReleaseError(f"There is no folder solutions/ in {root}: run this in a checkout of the course.")
     prepared = [(chapter, *_prepare(root, chapter)) for chapter in CHAPTERS]
     for chapter, source, answers in prepared:
         (root / "exercises").mkdir(exist_ok=True)

@@ -73,3 +73,7 @@ def test_a_stated_tolerance_replaces_the_table():
 def test_empty_tensors_of_equal_shape_are_equal():
     assert said(torch.zeros(0, 3), torch.ones(0, 3)) is None
     assert said(torch.zeros(0, 3), torch.zeros(3, 0)) is not None
+
+
+def test_an_integer_too_large_to_write_out_is_still_compared():
+    assert said(3, 10**5000) == "result: expected 3, got a Python int too large to write out"

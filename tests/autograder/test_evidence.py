@@ -104,6 +104,15 @@ def test_a_header_that_lies_about_its_tensors_is_refused():
         decode(GOOD.replace(b"float32", b"manual_"))  # torch has the name, and it is no dtype
 
 
+@pytest.mark.parametrize("depth", [60, 400])
+def test_nesting_deeper_than_collect_follows_is_refused(depth):
+    tree: list = []
+    for _ in range(depth):
+        tree = [tree]
+    with pytest.raises(EvidenceError):
+        decode(encode(tree))
+
+
 def test_deep_nesting_is_refused_not_followed():
     endless: list = []
     endless.append(endless)
