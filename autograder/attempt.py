@@ -6,7 +6,8 @@ rules about how the result is reached, {"steps", "calls"} says how it was.
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -26,22 +27,43 @@ def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str,
     """Probe a function on the trials of a seed and return the evidence of each trial.
 
     Exceptions of the function become evidence. KeyboardInterrupt does not: it is the learner's way out of a loop.
-    The state of torch's random generator is put back afterwards.
+    torch computes as it does in a new kernel, and is then put back as it was: random state, default dtype and device.
     """
     has_rules = exercise.vectorised or bool(exercise.forbidden)
     all_evidence = []
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with standard_torch():
         for trial in exercise.trials(seed):
+            torch.set_default_dtype(torch.float32)  # the function may have changed it on the trial before
             torch.default_generator.manual_seed(seed)  # torch.manual_seed also visits each kind of GPU: 1 ms
             conduct = _Conduct()
             try:
                 evidence = exercise.probe(_watched(function, conduct) if has_rules else function, trial.arguments)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 evidence = {"raised": _raised(error)}
             if has_rules:
                 evidence |= {"steps": conduct.steps, "calls": sorted(conduct.calls)}
             all_evidence.append(evidence)
     return all_evidence
+
+
+@contextmanager
+def standard_torch() -> Iterator[None]:
+    """Let torch compute as in a new kernel inside the block, whatever a learner has set, and put all of it back."""
+    default = torch.get_default_dtype()
+    elsewhere = torch.get_default_device() != torch.device("cpu")
+    try:
+        torch.set_default_dtype(torch.float32)
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.random.fork_rng(devices=[]),
+            torch.device("cpu") if elsewhere else nullcontext(),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def read_attempt(tree: Any) -> list[dict[str, Any]]:
@@ -95,7 +117,11 @@ def without_conduct(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def _raised(error: BaseException) -> dict[str, Any]:
-    raised = {"type": type(error).__name__, "message": str(error), "lines": own_lines(error.__traceback__)}
+    try:
+        message = str(error)
+    except Exception:
+        message = "(the error cannot be printed)"
+    raised = {"type": type(error).__name__, "message": message, "lines": own_lines(error.__traceback__)}
     return _shortened({"raised": raised})["raised"]
 
 
@@ -108,7 +134,7 @@ class _Conduct(TorchFunctionMode):
         self.calls: set[str] = set()
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        name = function.__name__
+        name = function.__name__.partition(".")[0]  # torch.ops has overloads, such as mm.default
         if name != "__get__":  # reading .shape or .dtype computes nothing
             self.steps += 1
             self.calls.add(name)

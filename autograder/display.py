@@ -5,6 +5,7 @@ import html
 import io
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from autograder.compare import Difference, describe, dtype_text, shape_text, short_text, wrong_elements
+from autograder.compare import Difference, describe, difference, dtype_text, shape_text, short_text, wrong_elements
 from autograder.evidence import Typed, collect
 from autograder.exercise import Exercise, Trial
 from autograder.judge import Status, Verdict
@@ -45,7 +46,8 @@ def show(page: Page) -> None:
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         sys.modules["IPython"].display.display(page)
     else:
-        print(page)
+        encoding = sys.stdout.encoding or "utf-8"  # a terminal may know no ✓
+        print(page.text.encode(encoding, "replace").decode(encoding))
 
 
 def notice(text: str) -> Page:
@@ -81,7 +83,10 @@ def report(
     trials = exercise.trials(seed)
     trial = trials[fault.trial]
     # A changed argument differs from what it was before, so both sides show the input.
-    found = None if fault.kind == "arguments" and not show_inputs else fault.difference
+    found = fault.difference
+    if found and fault.kind == "arguments":
+        before = collect(trial.arguments.get(found.path))
+        found = difference(before, found.got, found.path, exact=True) if show_inputs else None
     content = {
         "title": f"✗ {exercise.name}: {_headline(verdict)}",
         "trial": f"trial {fault.trial + 1} of {len(trials)}, {trial.name}",
@@ -116,7 +121,9 @@ def overview(exercises: list[Exercise], record: dict[str, str]) -> Page:
     for chapter in chapters:
         bar = ("█" * round(20 * chapter["solved"] / max(chapter["count"], 1))).ljust(20, "░")
         lines.append(f"{chapter['title']}  {bar}  {chapter['solved']}/{chapter['count']} · {chapter['points']}")
-        lines.append("   " + "  ".join(chapter["exercises"]))
+        names = "  ".join(chapter["exercises"]).replace(" ", "\0").replace("\0\0", " ")  # a mark stays with its name
+        rows = textwrap.wrap(names, 100, initial_indent="   ", subsequent_indent="   ")
+        lines += [row.replace(" ", "  ").replace("\0", " ") for row in rows]
     return Page("\n".join(lines), render("progress.html", chapters=chapters))
 
 
@@ -222,7 +229,7 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
     if found is None or found.kind != "values" or not isinstance(found.got, torch.Tensor):
         return None
     expected, got = (worst_matrix(tensor, found) for tensor in (found.expected, found.got))
-    if expected is None or expected.numel() < 9 or max(expected.shape) > PICTURE:
+    if expected is None or got is None or expected.numel() < 9 or max(expected.shape) > PICTURE:
         return None
     from course_utils.plotting import heat_map  # matplotlib, only when there is something to draw
 
@@ -234,12 +241,16 @@ def _picture(found: Difference | None) -> dict[str, str] | None:
 
 
 def worst_matrix(tensor: torch.Tensor, found: Difference) -> torch.Tensor | None:
-    """The last two axes where expected and got differ most, as float64 without NaN or infinity."""
+    """The last two axes where expected and got differ most, as float64.
+
+    None for what colours cannot show: vectors, complex numbers, NaN and infinity.
+    """
     if tensor.ndim < 2 or tensor.is_complex():
         return None
     gap = (found.expected.double() - found.got.double()).abs().nan_to_num(nan=torch.inf)
     leading = torch.unravel_index(gap.argmax(), gap.shape)[:-2]
-    return tensor[leading].double().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    matrix = tensor[leading].double()
+    return matrix if matrix.isfinite().all() else None
 
 
 def _points(number: int) -> str:

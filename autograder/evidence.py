@@ -6,6 +6,7 @@ rest of the tree as JSON in the file's metadata. Nothing is ever pickled, so rea
 """
 
 import json
+import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,18 @@ import torch
 
 MAX_DEPTH = 50
 """Deeper nesting is not followed: a list may hold itself."""
+
+
+MAX_NODES = 100_000
+"""Nor are more lists and values than this: two lists may hold each other many times."""
+
+MAX_ELEMENTS = 1 << 24
+"""Larger tensors are not copied."""
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8)
+DTYPES = frozenset({*_FLOATS, *_WHOLE, torch.bool, torch.complex64, torch.complex128})
+"""The dtypes whose values can be collected and compared."""
 
 
 class EvidenceError(ValueError):
@@ -29,37 +42,63 @@ class Typed:
     value: Any = None
 
 
-def collect(value: Any, depth: int = 0) -> Any:
+def collect(value: Any) -> Any:
     """Copy a value into a tree of plain data. Tensors are detached, copied and brought to the CPU."""
-    if depth > MAX_DEPTH:
-        return Typed("value nested too deeply")
-    if value is None:
-        return None
-    for scalar in (bool, int, float, complex, str):
-        if isinstance(value, scalar):
-            return scalar(value)
-    if isinstance(value, torch.Tensor):
-        return _collect_tensor(value)
-    if isinstance(value, (list, tuple)):
-        items = [collect(item, depth + 1) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {collect(key, depth + 1): collect(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return Typed("NumPy array", _collect_array(value))
-    if isinstance(value, np.generic):
-        return Typed(f"NumPy {value.dtype.name}", collect(value.item(), depth + 1))
-    if isinstance(value, torch.nn.Module):
-        return Typed("module", collect(dict(value.state_dict()), depth + 1))
-    return Typed(type(value).__name__)
+    nodes_left = MAX_NODES
+
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal nodes_left
+        nodes_left -= 1
+        if depth > MAX_DEPTH or nodes_left < 0:
+            return Typed("value nested too deeply")
+        if value is None:
+            return None
+        for scalar in (bool, int, float, complex, str):
+            if isinstance(value, scalar):
+                return scalar(value)
+        if isinstance(value, torch.Tensor):
+            return _collect_tensor(value)
+        if isinstance(value, (list, tuple)):
+            items = [copy(item, depth + 1) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, dict):
+            return {_collect_key(key): copy(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, np.ndarray):
+            return Typed("NumPy array", _collect_array(value))
+        if isinstance(value, np.generic):
+            return Typed(f"NumPy {value.dtype.name}", copy(value.item(), depth + 1))
+        if isinstance(value, torch.nn.Module):
+            return Typed("module", copy(dict(value.state_dict()), depth + 1))
+        return Typed(_NAMES.get(type(value), f"object of type {type(value).__name__}"))
+
+    return copy(value, 0)
+
+
+_NAMES = {
+    types.GeneratorType: "generator",
+    types.CoroutineType: "coroutine",
+    types.FunctionType: "function",
+    types.BuiltinFunctionType: "function",
+    type: "class",
+}
+
+
+def _collect_key(key: Any) -> Any:
+    """A key of a dict that stays one: numbers and text as they are, anything else by its type's name."""
+    return key if key is None or type(key) in (bool, int, float, complex, str) else Typed(type(key).__name__)
 
 
 def _collect_tensor(tensor: torch.Tensor) -> Any:
     tensor = tensor.detach()
-    if tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
-        return Typed("tensor without plain values")
+    if tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta" or tensor.dtype not in DTYPES:
+        return Typed(f"tensor of a kind without plain numbers ({tensor.device.type}, {tensor.dtype})")
+    if tensor.numel() > MAX_ELEMENTS:
+        return Typed(f"tensor of shape {tuple(tensor.shape)}, which is too large to compare")
     if tensor.layout != torch.strided:
         return Typed("sparse tensor", _collect_tensor(tensor.to_dense()))
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    if tensor.numel() and tensor.untyped_storage().nbytes() < (tensor.storage_offset() + extent) * tensor.itemsize:
+        return Typed("tensor whose memory was taken away")  # reading it would end this process
     plain = tensor.as_subclass(torch.Tensor).resolve_conj().resolve_neg()
     return plain.to("cpu", copy=True, memory_format=torch.contiguous_format)
 

@@ -94,7 +94,7 @@ def exercise(
     points, level (1 to 3), minutes: as they stand in the prompt.
     hints: given one at a time, the gentlest first.
     probe: runs the student's function on a trial and returns evidence; see `autograder.probe`.
-    tolerance: (relative, absolute), instead of the table per dtype in `autograder.compare`.
+    tolerance: (relative, absolute) for float32 and numbers, instead of the table in `autograder.compare`.
     vectorised: reject Python loops over elements, which take more and more steps as a trial grows.
     forbidden: torch functions that may not be called, by their name, each with the sentence that says why.
     """

@@ -11,8 +11,8 @@ from autograder.attempt import without_conduct
 from autograder.compare import Difference, difference
 from autograder.exercise import Exercise, Mistake
 
-STEP_LIMIT = 200
-"""Lines of Python and calls of torch on one trial of a vectorised exercise. Solutions take fewer than 50."""
+STEP_LIMIT = 290
+"""Lines of Python and calls of torch on one trial of a vectorised exercise. A loop over a long axis takes 300."""
 
 
 class Status(StrEnum):
@@ -104,21 +104,31 @@ def _fault(exercise: Exercise, trial: int, expected: dict[str, Any], got: dict[s
         sentence = f"{raised['type']}: {raised['message']}" if raised["message"] else raised["type"]
         return Fault(trial, "raised", sentence, lines=tuple(raised["lines"]))
     for name, wanted in without_conduct(expected).items():
+        if name == "changed" and (fault := _changed_argument(trial, wanted, got.get(name))):
+            return fault
         found = difference(wanted, got.get(name), name, exercise.tolerance)
-        if found and name == "arguments":
-            return Fault(trial, "arguments", _changed_sentence(found, wanted), found)
         if found:
             return Fault(trial, "value", _value_sentence(found), found)
     return _broken_rule(exercise, trial, got)
 
 
-def _changed_sentence(found: Difference, arguments: dict[str, Any]) -> str:
-    name = found.path.removeprefix("arguments['").partition("']")[0]
-    copy = f"{name}.clone()" if isinstance(arguments.get(name), torch.Tensor) else f"{name}.copy()"
-    return (
+def _changed_argument(trial: int, expected: dict[str, Any], got: Any) -> Fault | None:
+    """The fault of a function that writes into what it was given, or does not where it should."""
+    got = got if isinstance(got, dict) else {}
+    left_alone = [name for name in expected if name not in got]
+    if left_alone:
+        return Fault(
+            trial, "arguments", f"Your function leaves its argument {left_alone[0]} as it was: it must change it."
+        )
+    name = next((name for name in got if name not in expected), None)
+    if name is None:
+        return None
+    copy = f"{name}.clone()" if isinstance(got[name], torch.Tensor) else f"{name}.copy()"
+    sentence = (
         f"Your function changed its argument {name}. The caller still needs it: work on `{copy}`, or use "
         "operations that return a new one (no trailing underscore, no `x[...] = ...`, no `x += ...`)."
     )
+    return Fault(trial, "arguments", sentence, Difference(str(name), "changed", "it was changed", None, got[name]))
 
 
 def _value_sentence(found: Difference) -> str:
@@ -128,6 +138,7 @@ def _value_sentence(found: Difference) -> str:
     advice = {
         "None": "Is a `return` missing?",
         "a generator": "A `yield` makes a function a generator: use `return`.",
+        "a coroutine": "`async` makes a function a coroutine: leave it out.",
         "a NumPy array": "Stay with torch functions, or convert at the end.",
     }
     got = "None" if found.got is None else f"a {getattr(found.got, 'type', '')}"
@@ -141,13 +152,13 @@ def _value_sentence(found: Difference) -> str:
 def _broken_rule(exercise: Exercise, trial: int, got: dict[str, Any]) -> Fault | None:
     for name in exercise.forbidden.keys() & set(got.get("calls", ())):
         return Fault(
-            trial, "rule", f"The result is right, but `{name}` is not allowed here. {exercise.forbidden[name]}"
+            trial, "rule", f"Right on this trial, but `{name}` is not allowed here. {exercise.forbidden[name]}"
         )
     if exercise.vectorised and got.get("steps", 0) > STEP_LIMIT:
         return Fault(
             trial,
             "rule",
-            f"The result is right, but it took {got['steps']:,} steps of Python: a loop runs over the elements. "
+            f"Right on this trial, but it took {got['steps']:,} steps of Python: a loop runs over the elements. "
             "One tensor operation does them all at once, and hundreds of times faster.",
         )
     return None

@@ -29,6 +29,8 @@ def own_lines(traceback: TracebackType | None) -> list[dict]:
         code = traceback.tb_frame.f_code
         if is_own(code.co_filename):
             source = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
-            lines.append({"function": code.co_name, "number": traceback.tb_lineno, "source": source})
+            line = {"function": code.co_name, "number": traceback.tb_lineno, "source": source}
+            if line not in lines:  # a recursion passes the same line a thousand times
+                lines.append(line)
         traceback = traceback.tb_next
     return lines

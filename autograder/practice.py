@@ -8,12 +8,13 @@ from typing import Any
 
 from autograder import display, record
 from autograder.answers import load_answers
-from autograder.attempt import attempt
+from autograder.attempt import attempt, standard_torch
 from autograder.exercise import PRACTICE_SEED, Exercise, all_exercises
 from autograder.judge import Status, Verdict, judge, recognise
 from autograder.solutions import find_solution
 
 _hints_given: Counter[str] = Counter()
+_running: set[str] = set()
 
 
 class NotAnExercise(ValueError):
@@ -25,15 +26,16 @@ def check(function: Callable) -> None:
 
     function: your solution of an exercise, under the exercise's name: `check(bilinear)`.
     """
-    try:
-        verdict = try_out(function)
-    except NotAnExercise as error:
-        display.show(display.notice(str(error)))
-        return
-    exercise = all_exercises()[verdict.exercise]
-    saved = _remember(verdict)
-    display.show(display.report(exercise, verdict, PRACTICE_SEED, next_step=_next_step(exercise, verdict)))
-    if not saved:
+    with standard_torch():
+        try:
+            verdict = try_out(function)
+        except NotAnExercise as error:
+            display.show(display.notice(str(error)))
+            return
+        exercise = all_exercises()[verdict.exercise]
+        page = display.report(exercise, verdict, PRACTICE_SEED, next_step=_next_step(exercise, verdict))
+    display.show(page)
+    if not _remember(verdict):
         display.show(display.notice(f"Your progress could not be saved in {record.state_folder()}: is it writable?"))
 
 
@@ -90,7 +92,13 @@ def try_out(function: Callable) -> Verdict:
         raise NotAnExercise(
             f"The answers of {exercise.name} are missing from this installation: install the course again."
         ) from None
-    got = attempt(exercise, function, PRACTICE_SEED)
+    if exercise.name in _running:
+        raise NotAnExercise(f"check({exercise.name}) stands inside {exercise.name}: move it below the function.")
+    _running.add(exercise.name)
+    try:
+        got = attempt(exercise, function, PRACTICE_SEED)
+    finally:
+        _running.discard(exercise.name)
     verdict = judge(exercise, expected, got)
     if verdict.status not in (Status.INCORRECT, Status.ERROR):
         return verdict
@@ -101,14 +109,16 @@ def try_out(function: Callable) -> Verdict:
 def find_exercise(target: Any) -> Exercise:
     """The exercise that a function belongs to, by the function's name. Raises NotAnExercise where there is none."""
     exercises = all_exercises()
-    name = target if isinstance(target, str) else getattr(target, "__name__", None)
+    name = target if isinstance(target, str) else _name_of(target)
     if not isinstance(target, str) and not callable(target):
         raise NotAnExercise(
             f"Pass the function itself, without calling it, such as check({next(iter(exercises))}); "
-            f"this is a {type(target).__name__}."
+            f"this is an object of type {type(target).__name__}."
         )
     if name is None:
-        raise NotAnExercise(f"A {type(target).__name__} has no name to find its exercise by: write a `def`.")
+        raise NotAnExercise(
+            f"An object of type {type(target).__name__} has no name to find its exercise by: write a `def`."
+        )
     if name == "<lambda>":
         raise NotAnExercise("A lambda has no name to find its exercise by: write a `def` with the exercise's name.")
     if name not in exercises:
@@ -116,6 +126,14 @@ def find_exercise(target: Any) -> Exercise:
         advice = f"Did you mean {close[0]}?" if close else "Keep the name that the starter has."
         raise NotAnExercise(f"There is no exercise called {name}. {advice}")
     return exercises[name]
+
+
+def _name_of(target: Any) -> str | None:
+    try:
+        name = getattr(target, "__name__", None)
+    except Exception:  # an object may answer to any name as it likes
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def _remember(verdict: Verdict) -> bool:

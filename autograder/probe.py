@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from autograder.compare import difference
 from autograder.evidence import collect
 
 Probe = Callable[[Callable, dict[str, Any]], dict[str, Any]]
@@ -20,9 +21,10 @@ class WrongSignature(TypeError):
 
 
 def call(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The default probe: the result, and the arguments as the call left them."""
+    """The default probe: the result, and each argument that the call changed, as it left it."""
+    before = collect(arguments)
     result = apply(function, arguments)
-    return {"result": collect(result), "arguments": collect(arguments)}
+    return {"result": collect(result), "changed": _changed(before, arguments)}
 
 
 def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -36,8 +38,9 @@ def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[s
         for name, value in arguments.items()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
     }
+    before = collect(arguments)
     result = apply(function, arguments)
-    evidence = {"result": collect(result), "arguments": collect(arguments), "gradients": None}
+    evidence = {"result": collect(result), "changed": _changed(before, arguments), "gradients": None}
     if isinstance(result, torch.Tensor) and result.requires_grad:
         weights = torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
         gradients = torch.autograd.grad(result, list(leaves.values()), weights, allow_unused=True)
@@ -49,13 +52,20 @@ def returns_view_of(argument: str) -> Probe:
     """A probe for results that must share the memory of an argument: they follow when it changes, and copies do not."""
 
     def call_then_change(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
+        before = collect(arguments)
         result = apply(function, arguments)
-        evidence = {"result": collect(result), "arguments": collect(arguments)}
+        evidence = {"result": collect(result), "changed": _changed(before, arguments)}
         arguments[argument].add_(1)
         evidence[f"result after 1 was added to {argument} in place"] = collect(result)
         return evidence
 
     return call_then_change
+
+
+def _changed(before: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that are not exactly as they were before the call."""
+    after = collect(arguments)
+    return {name: after[name] for name in arguments if difference(before[name], after[name], name, exact=True)}
 
 
 def apply(function: Callable, arguments: dict[str, Any]) -> Any:
@@ -67,7 +77,9 @@ def apply(function: Callable, arguments: dict[str, Any]) -> Any:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # some built-in functions do not tell their parameters
         return function(*arguments.values())
-    if all(name in signature.parameters for name in arguments) and _binds(signature, (), arguments):
+    takes_any_name = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    named = all(takes_any_name or name in signature.parameters for name in arguments)
+    if named and _binds(signature, (), arguments):
         return function(**arguments)
     if _binds(signature, tuple(arguments.values()), {}):
         return function(*arguments.values())

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -18,18 +19,22 @@ def state_folder() -> Path:
 
 
 def load_record() -> dict[str, str]:
-    """Each exercise tried so far, by name, with ATTEMPTED or SOLVED. A damaged file is put aside, not overwritten."""
+    """Each exercise tried so far, by name, with ATTEMPTED or SOLVED; empty where there is no file to read.
+
+    A damaged file is put aside, not overwritten.
+    """
     path = _path()
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(record, dict):
             raise ValueError("not a dict")
-    except FileNotFoundError:
+    except OSError:
         return {}
-    except ValueError:
-        path.replace(path.with_suffix(".damaged.json"))
+    except (ValueError, RecursionError):
+        with suppress(OSError):
+            path.replace(path.with_suffix(".damaged.json"))
         return {}
-    return record
+    return {name: state for name, state in record.items() if state in (ATTEMPTED, SOLVED)}
 
 
 def remember(exercise_name: str, *, solved: bool) -> None:
@@ -42,7 +47,7 @@ def remember(exercise_name: str, *, solved: bool) -> None:
         return
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with FileLock(path.with_suffix(".lock"), timeout=5):
         _write(path, load_record() | {exercise_name: state})
 
 

@@ -24,7 +24,8 @@
 # - **No Python loop over elements.** A `for` over rows, steps or pixels runs hundreds of times slower than one tensor
 #   operation, and `check` notices it. Comprehensions and `map` are loops too.
 # - **Arguments stay as they are.** The caller still needs them.
-# - **Any size can be 1, and most can be 0.** The names in brackets are sizes: `(n, d)` is n rows of d numbers.
+# - **Any size can be 1, and 0 too unless the docstring says otherwise.** The names in brackets are sizes: `(n, d)` is n
+#   rows of d numbers.
 
 # %% tags=["remove-cell"]
 # Colab only: install the course. Anywhere else this cell does nothing.
@@ -80,7 +81,7 @@ check(outer_sum)
 def image_to_tensor(pixels: np.ndarray) -> torch.Tensor:
     """An image as PyTorch's layers take it.
 
-    pixels: uint8 array, shape (h, w, c). Returns float32, shape (c, h, w), values in [0, 1].
+    pixels: uint8 array, shape (h, w, c), c ≥ 1. Returns float32, shape (c, h, w), values in [0, 1].
     """
     raise NotImplementedError  # your code here
 
@@ -170,7 +171,8 @@ check(batch_trace)
 def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Labels as rows of zeros with a single one.
 
-    labels: int64, shape (n,), values in [0, num_classes). Returns float32, shape (n, num_classes).
+    labels: int64, shape (n,), values in [0, num_classes). num_classes: at least 1.
+    Returns float32, shape (n, num_classes).
     """
     raise NotImplementedError  # your code here
 
@@ -199,7 +201,7 @@ check(one_hot)
 def to_image(x: torch.Tensor) -> np.ndarray:
     """A picture as image files keep it.
 
-    x: float32, shape (c, h, w), any finite values. Returns a uint8 array, shape (h, w, c).
+    x: float32, shape (c, h, w), c ≥ 1, any finite values. Returns a uint8 array, shape (h, w, c).
     """
     raise NotImplementedError  # your code here
 
@@ -223,7 +225,7 @@ check(to_image)
 def normalize_channels(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Images with each channel shifted and scaled.
 
-    images: float, shape (n, c, h, w). mean, std: the same dtype, shape (c,), std > 0.
+    images: float, shape (n, c, h, w), c ≥ 1. mean, std: the same dtype, shape (c,), std > 0.
     Returns the same dtype, shape (n, c, h, w).
     """
     raise NotImplementedError  # your code here
@@ -294,7 +296,7 @@ check(gram_matrices)
 def bilinear(x: torch.Tensor, W: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """z[b, k] = sum over i and j of x[b, i] W[k, i, j] y[b, j].
 
-    x: float, shape (b, i). W: the same dtype, shape (k, i, j). y: the same dtype, shape (b, j).
+    x: float, shape (b, i). W: the same dtype, shape (k, i, j). y: the same dtype, shape (b, j). i, j, k ≥ 1.
     Returns the same dtype, shape (b, k).
     """
     raise NotImplementedError  # your code here
@@ -318,7 +320,7 @@ check(bilinear)
 def attention_scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Scaled inner products of all queries with all keys, for each batch entry and head.
 
-    q: float, shape (b, h, t, d), d ≥ 1. k: the same dtype, shape (b, h, s, d).
+    q: float, shape (b, h, t, d), h ≥ 1, d ≥ 1. k: the same dtype, shape (b, h, s, d).
     Returns the same dtype, shape (b, h, t, s).
     """
     raise NotImplementedError  # your code here
@@ -342,7 +344,7 @@ check(attention_scores)
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
     """The features of each step, divided among the heads.
 
-    x: float, shape (b, t, heads * d). heads: at least 1, divides the last axis.
+    x: float, shape (b, t, heads * d), b, t, d ≥ 1. heads: at least 1, divides the last axis.
     Returns the same dtype, shape (b, heads, t, d).
     """
     raise NotImplementedError  # your code here
@@ -365,7 +367,7 @@ check(split_heads)
 def gather_last_step(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The last real step of each padded sequence.
 
-    x: float, shape (b, t, d). lengths: int64, shape (b,), values from 1 to t.
+    x: float, shape (b, t, d), t ≥ 1, d ≥ 1. lengths: int64, shape (b,), values from 1 to t.
     Returns the same dtype as x, shape (b, d).
     """
     raise NotImplementedError  # your code here
@@ -439,7 +441,8 @@ check(top_k_accuracy)
 def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The mean over the kept steps of each sequence, zeros where none is kept.
 
-    x: float32, shape (b, t, d), finite where the mask is true. mask: bool, shape (b, t). Returns float32, shape (b, d).
+    x: float32, shape (b, t, d), d ≥ 1, finite where the mask is true. mask: bool, shape (b, t).
+    Returns float32, shape (b, d).
     """
     raise NotImplementedError  # your code here
 
@@ -462,7 +465,7 @@ check(masked_mean)
 def weighted_values(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Weighted sums of the values, heads side by side.
 
-    weights: float, shape (b, h, t, s), s may be 0. values: the same dtype, shape (b, h, s, d).
+    weights: float, shape (b, h, t, s); s may be 0. values: the same dtype, shape (b, h, s, d). b, h, t, d ≥ 1.
     Returns the same dtype, shape (b, t, h * d).
     """
     raise NotImplementedError  # your code here
@@ -580,7 +583,7 @@ check(weighted_mse)
 # `[[-4, -4], [-4, -4]]` at stride 1: 1 − 5, 2 − 6, 4 − 8, 5 − 9. At stride 2 only the first of them is left, `[[-4]]`.
 #
 # Not allowed: PyTorch's own convolutions, because this exercise builds one. A loop over the kernel's few rows and
-# columns is fine, one over pixels, images or kernels is not.
+# columns is fine, one over pixels, channels, images or kernels is not.
 
 
 # %%
@@ -588,6 +591,7 @@ def conv2d(images: torch.Tensor, kernels: torch.Tensor, stride: int) -> torch.Te
     """The convolution of a layer, without padding.
 
     images: float, shape (n, c, h, w). kernels: the same dtype, shape (o, c, i, j), i ≤ h, j ≤ w. stride: at least 1.
+    All sizes but n are at least 1.
     Returns the same dtype, shape (n, o, (h - i) // stride + 1, (w - j) // stride + 1).
     """
     raise NotImplementedError  # your code here
@@ -629,7 +633,7 @@ def lstm_step(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One step of an LSTM, for those sequences of a batch that go on.
 
-    x: float, shape (b, d). h, c: shape (b, m). active: bool, shape (b,).
+    x: float, shape (b, d). h, c: shape (b, m). active: bool, shape (b,). d, m ≥ 1.
     W: shape (4, m, d). U: shape (4, m, m). bias: shape (4, m). Their first axis: input, forget, candidate, output.
     All but active have the same dtype. Returns the tuple (new h, new c), each of shape (b, m).
     """

@@ -12,6 +12,7 @@ import torch
 
 from autograder import check, hint, progress, solution
 from autograder.exercise import all_exercises
+from tests.autograder.book import solution as solution_of
 from tests.autograder.book import solution_text
 
 # --- the outcomes ---------------------------------------------------------------------------------------------------
@@ -147,6 +148,32 @@ def test_a_warning_never_costs_a_point(capsys):
         assert "✓" in seen(capsys, warns)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_default_dtype_of_a_notebook_decides_nothing(capsys, dtype):
+    exercise = all_exercises()["top_k_accuracy"]
+    torch.set_default_dtype(dtype)
+    try:
+        check(solution_of(exercise))
+        assert torch.get_default_dtype() is dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert "✓" in capsys.readouterr().out
+
+
+def test_the_default_device_of_a_notebook_decides_nothing(capsys):
+    with torch.device("meta"), torch.inference_mode():
+        assert "✓" in seen(capsys, right)
+
+
+def test_a_function_that_sets_the_default_dtype_sets_it_for_itself(capsys):
+    def careless(x, W, y):
+        torch.set_default_dtype(torch.float64)
+        return right(x, W, y)
+
+    assert "✓" in seen(capsys, careless)
+    assert torch.get_default_dtype() is torch.float32
+
+
 def test_a_decorated_function_is_found_by_its_name(capsys):
     @torch.no_grad()
     def bilinear(x, W, y):
@@ -169,6 +196,15 @@ def test_the_random_state_is_left_as_it_was(capsys):
     assert torch.equal(torch.rand(2), expected)
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raise_(error: BaseException) -> None:
+    raise error
+
+
 # --- wrong kinds of result ------------------------------------------------------------------------------------------
 
 
@@ -187,6 +223,11 @@ def test_the_random_state_is_left_as_it_was(capsys):
         (lambda x, W, y: right(x, W, y) * torch.nan, "got nan"),
         (lambda x, W, y: sys.exit(), "SystemExit"),
         (lambda x, W, y: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda x, W, y: raise_(Unprintable()), "Unprintable: (the error cannot be printed)"),
+        (lambda x, W, y: raise_(GeneratorExit()), "GeneratorExit"),
+        (lambda x, W, y: right(x, W, y) * (1 + 1e-3), "values differ"),
+        (lambda x, W, y: torch.zeros(1).expand(10**5, 10**5), "(100000, 100000), which is too large to compare"),
+        (lambda x, W, y: 10**5000, "got a Python int"),
     ],
 )
 def test_wrong_kinds_of_result_are_named(capsys, function, sentence):
@@ -214,14 +255,43 @@ def test_what_is_not_an_exercise_is_said_in_one_sentence(capsys):
         (bilinaer, "There is no exercise called bilinaer. Did you mean bilinear?"),
         (my_own_function, "There is no exercise called my_own_function. Keep the name that the starter has."),
         (lambda x: x, "A lambda has no name"),
-        (functools.partial(right), "A partial has no name"),
+        (functools.partial(right), "An object of type partial has no name"),
         (torch.zeros(2), "Pass the function itself, without calling it"),
-        (None, "this is a NoneType"),
+        (None, "this is an object of type NoneType"),
         ("bilinear", "Pass the function itself, not its name in quotes: check(bilinear)."),
     ]:
         check(target)
         out = capsys.readouterr().out
         assert sentence in out and out.count("\n") == 1
+
+
+def test_a_check_inside_its_own_exercise_is_told_so(capsys):
+    def bilinear(x, W, y):
+        check(bilinear)
+        return right(x, W, y)
+
+    check(bilinear)
+    out = capsys.readouterr().out
+    assert "check(bilinear) stands inside bilinear: move it below the function." in out and "✓ bilinear" in out
+
+
+def test_a_terminal_without_the_signs_still_gets_the_words():
+    program = "from autograder import progress; progress()"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and "? bilinear" in run.stdout
+
+
+def test_a_picture_never_hides_what_is_not_a_number():
+    from autograder.display import report
+    from autograder.practice import try_out
+
+    def without_self_loops(weights):
+        return torch.tensor(weights) * (1 - torch.eye(len(weights), dtype=torch.float64))
+
+    exercise = all_exercises()["without_self_loops"]
+    page = report(exercise, try_out(without_self_loops), 0, "")
+    assert "nan" in page.markup and "<img" not in page.markup
 
 
 def test_keyboard_interrupt_stays_the_users():
@@ -264,7 +334,7 @@ def test_progress_shows_what_is_solved_and_keeps_it(capsys, state):
     assert json.loads((state / "progress.json").read_text()) == {"bilinear": "solved", "squared_distances": "attempted"}
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "{broken", "\0\0"])
+@pytest.mark.parametrize("damage", ["", "[]", "{broken", "\0\0", "[" * 100_000])
 def test_a_damaged_progress_file_is_put_aside(capsys, state, damage):
     state.mkdir()
     (state / "progress.json").write_text(damage)
@@ -277,6 +347,17 @@ def test_a_state_folder_that_cannot_be_written_is_said_after_the_verdict(capsys,
     state.write_text("a file where the folder should be")
     out = seen(capsys, right)
     assert "✓ bilinear" in out and "progress could not be saved" in out
+
+
+def test_a_progress_file_that_is_a_folder_or_holds_nonsense_stops_nothing(capsys, state):
+    (state / "progress.json").mkdir(parents=True)
+    assert "✓" in seen(capsys, right)
+    progress()
+    solution("bilinear")
+    (state / "progress.json").rmdir()
+    (state / "progress.json").write_text('{"outer_sum": "foo", "one_hot": ["x"], "bilinear": "solved"}')
+    progress()
+    assert "✓ bilinear" in capsys.readouterr().out
 
 
 def test_many_notebooks_may_save_at_once(state):

@@ -24,3 +24,11 @@ def test_an_unknown_command_is_a_users_mistake():
 def test_help_says_what_each_command_is_for():
     run = course("--help")
     assert run.returncode == 0 and "exercises" in run.stdout and "progress" in run.stdout
+
+
+def test_the_doctor_names_the_tier_of_this_machine_and_what_it_promises():
+    run = course("doctor")
+    if run.returncode == 0:
+        assert "→ " in run.stdout and "holds: student code sees" in run.stdout
+    else:
+        assert run.returncode == 2 and "Grading is refused here" in run.stderr

@@ -123,6 +123,23 @@ def test_deep_nesting_is_refused_not_followed():
         decode(struct.pack("<Q", len(header)) + header)
 
 
+def test_lists_that_hold_each_other_many_times_come_to_an_end():
+    two: list = []
+    two += [two, two]
+    assert "nested too deeply" in str(collect(two))[:10_000_000]
+
+
+def test_a_huge_tensor_is_named_not_copied():
+    huge = torch.zeros(1).expand(10**6, 10**6)
+    assert collect(huge) == Typed("tensor of shape (1000000, 1000000), which is too large to compare")
+
+
+def test_a_tensor_without_its_memory_does_not_end_the_process():
+    tensor = torch.zeros(1000)
+    tensor.untyped_storage().resize_(0)
+    assert collect(tensor) == Typed("tensor whose memory was taken away")
+
+
 def test_collecting_copies_so_that_later_changes_do_not_show():
     x = torch.zeros(3, requires_grad=True)
     evidence = collect({"x": x, "view": x.detach()[1:]})
@@ -139,6 +156,8 @@ def test_what_is_not_plain_data_is_named():
     assert collect(x for x in []) == Typed("generator")
     assert collect(torch.nn.Linear(2, 1)).value.keys() == {"weight", "bias"}
     assert collect(torch.eye(2).to_sparse()).type == "sparse tensor"
-    assert collect(torch.empty(2, device="meta")).type == "tensor without plain values"
+    assert collect(torch.empty(2, device="meta")).type.startswith("tensor of a kind without plain numbers")
+    assert collect(b"x") == Typed("object of type bytes")
+    assert collect({torch.nn.Linear(1, 1): 1, 2: 3}) == {Typed("Linear"): 1, 2: 3}
     assert type(collect(torch.nn.Parameter(torch.ones(1)))) is torch.Tensor
     assert collect(torch.tensor([1 + 1j]).conj()).tolist() == [1 - 1j]
