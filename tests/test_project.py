@@ -70,7 +70,8 @@ def test_version_and_address_are_the_same_everywhere(root, project):
 
 
 def test_make_help_lists_every_target_with_its_one_line(root):
-    printed = subprocess.run(["make", "--no-print-directory", "help"], cwd=root, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()
     assert [line.split()[0] for line in printed.splitlines()] == targets
@@ -84,7 +85,18 @@ def test_every_command_of_the_readme_is_run_by_the_tests_or_by_ci(root):
         "make help",  # above
         "make exercises",  # tests/autograder/test_release.py
         "make notebooks",  # tests/test_notebooks.py
+        "source .venv/bin/activate",  # the tests call the same programs by their paths
         "course progress",  # tests/autograder/test_cli.py
+        "course doctor",  # tests/autograder/test_cli.py
+        "course release --to handout",  # tests/grader/test_grading.py, as all below
+        "course release --gradescope --to upload",
+        "course grade submissions.zip --to results",
+        "course grade --help",
+        "course grade … --exercises bilinear one_hot",
+        "course grade … --seed 7",
+        "course grade … --scheduler tcp://host:8786",
+        "course export results --format moodle --to grades.csv",
+        "course export results --format canvas --roster their-gradebook.csv",
     }
     readme = (root / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
