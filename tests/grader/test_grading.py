@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from autograder.evidence import encode
 from autograder.exercise import all_exercises
+from autograder.grader.grading import GradingError, Marker, preflight
+from autograder.sandbox import Outcome
 from tests.autograder.book import ROOT, chapter_source
 from tests.grader.generated_class import ATTACKS, EXERCISES, IMPORTS, RIGHT, write_class
 
@@ -266,3 +270,20 @@ def _rowids(results: Path) -> dict[tuple[str, str], int]:
 def _left_over_processes() -> list[str]:
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     return [line for line in listed.splitlines() if "autograder.sandbox.zygote" in line]
+
+
+# --- before the first student ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sentence"),
+    [
+        (Outcome("bilinear", "crashed", "No module named 'seaborn'"), "No module named 'seaborn'"),
+        (Outcome("bilinear", "finished", "", encode([])), "The solution of bilinear does not score here"),
+        (Outcome("bilinear", "finished", "", b"garbage"), "are not evidence"),
+    ],
+)
+def test_where_the_solutions_do_not_score_nobody_is_graded(outcome, sentence):
+    marker = Marker([all_exercises()["bilinear"]], seed=1)
+    with pytest.raises(GradingError, match=re.escape(sentence)):
+        preflight(marker, lambda job: [outcome])
