@@ -28,7 +28,6 @@ def hidden() -> list[Path]:
     return [path for path in (_packages()[0] / "answers",) if path.exists()]
 
 
-@cache
 def shown() -> list[Path]:
     """The files and folders that a sandbox may read, parents first."""
     from course_utils.files import cache_folder
@@ -102,7 +101,7 @@ def behind_bubblewrap(command: list[str]) -> list[str]:
         arguments += ["--dev-bind", device, device]
     # Python puts its semaphores and torch its shared tensors into /dev/shm: there, they count as scratch.
     arguments += ["--symlink", SCRATCH, "/dev/shm", "--proc", "/proc"]
-    if Path("/tmp") not in made:  # the course itself may lie in there
+    if not any(path.is_relative_to("/tmp") for path in [*made, *hidden()]):  # the course itself may lie in there
         arguments += ["--symlink", SCRATCH, "/tmp"]
     return [*arguments, "--perms", "1777", "--tmpfs", SCRATCH, "--remount-ro", "/", "--chdir", SCRATCH, "--", *command]
 

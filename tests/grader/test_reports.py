@@ -220,7 +220,8 @@ class TestFeedback:
 
         verdict = verdict_on("bilinear", changes)
         assert verdict.fault.kind == "arguments"
-        value = f"{verdict.fault.difference.expected.flatten()[0].item():.4f}"
+        x = all_exercises()["bilinear"].trials(SEED)[verdict.fault.trial].arguments["x"]
+        value = f"{x.flatten()[0].item():.4f}"
         hidden = self.of(book, results, graded("bilinear", verdict))
         assert "changed its argument x" in hidden.text
         assert value not in hidden.text
