@@ -1,6 +1,6 @@
 """The student's process: run the cells, then try each exercise in a fork of its own and send the evidence.
 
-By the time a cell runs, this process is confined, and nothing that it says about itself is believed. A fork per
+By the time a cell runs, this process is confined, and nothing that it says about itself is believed. A process per
 exercise makes each independent of the others: what a function leaves behind, in torch or in memory, ends with it.
 """
 
@@ -38,7 +38,8 @@ Tell = Callable[..., None]
 def run(plan: Plan, tell: Tell, fork: bool) -> None:
     """Do all that the plan asks for.
 
-    tell: sends a frame, given its kind and its payload. fork: whether each exercise gets a process of its own.
+    tell: sends a frame, given its kind and its payload. fork: whether each exercise gets a process of its own: a fork,
+    and the last one this process.
     """
     gc.enable()
     _disarm()
@@ -49,8 +50,10 @@ def run(plan: Plan, tell: Tell, fork: bool) -> None:
     for place, name in enumerate(plan.exercises):
         tell(EXERCISE, b"%d" % place)
         function = names.get(name)
+        last = place == len(plan.exercises) - 1  # needs no fork: nothing comes after it that it could harm
         if callable(function):
-            status = _in_fork(plan, name, function, tell) if fork else _answer(plan, name, function, tell)
+            own_process = fork and not last
+            status = _in_fork(plan, name, function, tell) if own_process else _answer(plan, name, function, tell)
         else:
             _fail(tell, "undefined", _why_undefined(name, names, plan, errors))
             status = 0

@@ -75,7 +75,7 @@ class _Attempt:
         poll = select.poll()
         poll.register(self._answers, select.POLLIN)
         poll.register(self._report, 0)  # tells when nobody reads the report any more
-        next_look = 0.0
+        next_look = time.monotonic() + POLL
         while not self._watch.finished:
             ready = dict(poll.poll(1000 * max(0.0, min(POLL, self._watch.seconds_left))))
             if self._report in ready:

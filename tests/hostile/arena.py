@@ -85,11 +85,15 @@ class Arena:
         self.check_unharmed()
         return outcomes
 
-    def attack_exercise(self, body: str, state: str, reason: str) -> None:
-        """Put an attack into one function: that exercise has the state and a reason, the others score in full."""
+    def attack_exercise(self, body: str, state: str, reason: str, last: bool = False) -> None:
+        """Put an attack into one function: that exercise has the state and a reason, the others score in full.
+
+        last: whether it is tried after the others, in the process that ran the cells.
+        """
         body = "\n".join(f"    {line}" for line in body.strip().splitlines())
         cells = [f"def bilinear(x, W, y):\n{body}\n", *map(honest_code, HONEST[1:])]
-        attacked, *others = self.run(*cells)
+        outcomes = self.run(*cells, exercises=(*HONEST[1:], HONEST[0]) if last else HONEST)
+        attacked, *others = outcomes[::-1] if last else outcomes
         assert status(attacked) == state, attacked
         assert re.search(reason, attacked.reason), attacked.reason
         assert [status(outcome) for outcome in others] == ["correct", "correct"], others

@@ -18,7 +18,11 @@ CHANNEL = {
     "oversized": (FORGE + "os.write(3, frame(b'a', length=1 << 40))", "crashed", "a frame that is too long"),
     "unfinished": (FORGE + "os.write(3, frame(b'a', b'', 100))\nos._exit(0)", "crashed", "channel of the answers"),
     "two answers": (FORGE + "os.write(3, frame(b'a', b'1'))\nreturn x", "crashed", "a frame out of order"),
-    "an answer from a fork": ("os.fork()\nreturn x", "crashed", "wrote into the channel"),
+    "an answer from a fork": (
+        "if 'forked' not in globals(): globals()['forked'] = os.fork()\nreturn x",
+        "crashed",
+        "wrote into the channel",
+    ),
     "a number that is none": (FORGE + "os.write(3, frame(b'e', b'-1'))\ntime.sleep(9)", "crashed", "not a number"),
     "an unknown frame": (FORGE + "os.write(3, frame(b'?', b''))\ntime.sleep(9)", "crashed", "out of order"),
     "a state of its own": (
