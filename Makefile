@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 SETTINGS := .venv/share/jupyter/lab/settings
+NOTEBOOKS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
@@ -23,8 +24,8 @@ test: $(READY) ## check style, code, notebooks and the site in a browser
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/hostile --ignore tests/sandbox
 	$(BIN)/python -m pytest tests/sandbox tests/hostile
-	$(BIN)/python -m pytest --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
-	$(BIN)/python -m pytest --nbval-lax exercises
+	$(NOTEBOOKS) --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
+	$(NOTEBOOKS) --nbval-lax exercises
 
 book: $(READY) ## build the site into _build/html
 	$(BIN)/python -m tools.book

@@ -56,7 +56,10 @@ def grade(
             book.seed = _seed(seed, book.seed)
             book.enrol(found)
             marker = Marker(chosen, book.seed)
-            place = dask_workers(scheduler, unsafe) if scheduler else local_workers(workers, unsafe)
+            if scheduler:
+                place = dask_workers(chosen, scheduler, unsafe)
+            else:
+                place = local_workers(chosen, workers, unsafe)
             with place as at_work:
                 preflight(marker, lambda job: at_work.executor.submit(at_work.run, job).result())
                 with _progress_bar(len(found)) as advance:

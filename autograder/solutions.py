@@ -50,6 +50,13 @@ def exercise_names(chapter_source: str) -> list[str]:
     ]
 
 
+def imports(chapter_source: str) -> list[str]:
+    """The import statements of a solutions file, each as one line."""
+    return [
+        ast.unparse(node) for node in ast.parse(chapter_source).body if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+
+
 def load_solutions(chapter_source: str) -> dict[str, Any]:
     """Run a solutions file without its calls of `check` and the like, and return all that it defines, by name."""
     tree = ast.parse(chapter_source)

@@ -96,7 +96,8 @@ def measure_nbgrader(folder: Path) -> Run:
     environment = folder / "nbgrader"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", NBGRADER], check=True)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([python, "-m", "pip", "install", "--quiet", NBGRADER], **quiet)
     packages = environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     (packages / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
 
@@ -116,7 +117,10 @@ def measure_nbgrader(folder: Path) -> Run:
 
 
 def _nbgrader_notebook(solved: bool) -> nbformat.NotebookNode:
-    """The three questions as nbgrader wants them: a cell to solve, and a locked cell of tests under it."""
+    """The three questions as nbgrader wants them: a cell to solve, and a locked cell of tests under it.
+
+    The tests ask for the same work as a submission of ours: the same trials, held against the same answers.
+    """
     source = (ROOT / "solutions" / "01_tensors.py").read_text(encoding="utf-8")
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     notebook.cells.append(nbformat.v4.new_code_cell("import torch\nimport torch.nn.functional as F"))
@@ -124,8 +128,9 @@ def _nbgrader_notebook(solved: bool) -> nbformat.NotebookNode:
         code = solution_code(source, name)
         cell = nbformat.v4.new_code_cell(code if solved else starter(code))
         cell.metadata["nbgrader"] = _mark(name, solution=True)
-        trials = f"from autograder.exercise import all_exercises\nfor trial in all_exercises()[{name!r}].trials(0):\n"
-        test = nbformat.v4.new_code_cell(f"{trials}    {name}(**trial.arguments)")
+        test = nbformat.v4.new_code_cell(
+            f"from autograder.practice import try_out\nassert try_out({name}).status == 'correct'"
+        )
         test.metadata["nbgrader"] = _mark(f"test_{name}", solution=False) | {"points": all_exercises()[name].points}
         notebook.cells += [cell, test]
     return notebook

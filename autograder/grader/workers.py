@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from autograder.errors import UserError
+from autograder.exercise import Exercise
 from autograder.sandbox import Job, Outcome, Sandbox
+from autograder.solutions import imports, solutions_source
 
 
 class ClusterError(UserError):
@@ -25,18 +28,18 @@ class Workers:
 
 
 @contextmanager
-def local_workers(count: int | None, unsafe: bool) -> Iterator[Workers]:
+def local_workers(exercises: list[Exercise], count: int | None, unsafe: bool) -> Iterator[Workers]:
     """Several jobs at a time in one sandbox on this machine; one per core where no count is given.
 
     Raises autograder.sandbox.Refused where student code cannot be confined, unless `unsafe`.
     """
     count = count or os.cpu_count() or 1
-    with Sandbox(unsafe=unsafe) as sandbox, ThreadPoolExecutor(count) as executor:
+    with Sandbox(**_readiness(exercises), unsafe=unsafe) as sandbox, ThreadPoolExecutor(count) as executor:
         yield Workers(executor, lambda job: list(sandbox.run(job)), count)
 
 
 @contextmanager
-def dask_workers(address: str, unsafe: bool) -> Iterator[Workers]:
+def dask_workers(exercises: list[Exercise], address: str, unsafe: bool) -> Iterator[Workers]:
     """The workers of a Dask cluster, each with a warm sandbox of its own. A worker that is lost costs only time.
 
     Raises ClusterError where nothing answers at the address.
@@ -55,21 +58,31 @@ def dask_workers(address: str, unsafe: bool) -> Iterator[Workers]:
             raise ClusterError(
                 f"The Dask scheduler at {address} has no workers: start some with `dask worker {address}`."
             )
-        yield Workers(client.get_executor(pure=False, retries=3), _RunHere(unsafe), count)
+        yield Workers(client.get_executor(pure=False, retries=3), _RunHere(_readiness(exercises), unsafe), count)
 
 
 @dataclass(frozen=True)
 class _RunHere:
     """Runs a job in the sandbox of the Dask worker that it is called on."""
 
+    readiness: dict[str, list[str]]
     unsafe: bool
 
     def __call__(self, job: Job) -> list[Outcome]:
         with _lock:
-            if "sandbox" not in _here:
-                _here["sandbox"] = Sandbox(unsafe=self.unsafe)
+            if _here.get("run") != self:  # the first job of a run
+                if "sandbox" in _here:
+                    _here.pop("sandbox").close()
+                _here.update(run=self, sandbox=Sandbox(**self.readiness, unsafe=self.unsafe))
         return list(_here["sandbox"].run(job))
 
 
-_here: dict[str, Sandbox] = {}
+def _readiness(exercises: list[Exercise]) -> dict[str, list[str]]:
+    """What the warm process of a sandbox does before the first submission: the chapters' imports, and a first try."""
+    topics = dict.fromkeys(exercise.chapter for exercise in exercises)
+    statements = [statement for topic in topics for statement in imports(solutions_source(topic) or "")]
+    return {"preload": list(dict.fromkeys(statements)), "exercises": [exercise.name for exercise in exercises]}
+
+
+_here: dict[str, Any] = {}
 _lock = threading.Lock()

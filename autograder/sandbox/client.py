@@ -25,7 +25,7 @@ from autograder.sandbox.limits import Job, Limits, Outcome, Plan
 from autograder.sandbox.protocol import OUTCOME, READY, Receiver, write_all
 from autograder.sandbox.tiers import COLD, TIERS, Refused, best, examine
 
-PRELOAD = ("numpy", "torch", "torch.utils.data", "course_utils")
+PRELOAD = ("import numpy", "import torch", "import torch.utils.data", "import course_utils")
 _DEFAULT = Limits()
 _STRICTER = {"all": "definitions", "definitions": "nothing"}
 _START_SECONDS = 120
@@ -40,8 +40,9 @@ class SandboxError(UserError):
 class Sandbox:
     """A warm process that tries submissions, one or several at a time: `run` may be called from several threads.
 
-    limits: for each submission. unsafe: accept a machine that cannot protect files. preload: modules to import once
-    instead of in each submission. tier: use this one, not the strongest that works here (see `tiers`).
+    limits: for each submission. unsafe: accept a machine that cannot protect files. preload: import statements to run
+    once instead of in each submission. exercises: the names of those to come, to have ready what they need. tier: use
+    this one, not the strongest that works here (see `tiers`).
     Raises Refused where files cannot be protected.
     """
 
@@ -50,6 +51,7 @@ class Sandbox:
         limits: Limits = _DEFAULT,
         unsafe: bool = False,
         preload: Sequence[str] = PRELOAD,
+        exercises: Sequence[str] = (),
         tier: str | None = None,
     ):
         if tier is not None and not (finding := examine(tier)).works:
@@ -58,9 +60,9 @@ class Sandbox:
         self.tier = TIERS[tier] if tier else best(unsafe)
         if tier == COLD and not unsafe:
             raise Refused("The tier cold does not protect files. If you trust every submission, pass --unsafe.")
-        self._preload = list(preload)
+        self._warmth = {"preload": list(preload), "exercises": list(exercises)}
         self._lock = threading.Lock()
-        self._zygote = _Zygote(self.tier.name, self._preload) if self.tier.name != COLD else None
+        self._zygote = _Zygote(self.tier.name, self._warmth) if self.tier.name != COLD else None
 
     def run(self, job: Job) -> Iterator[Outcome]:
         """Yield one outcome for each exercise of the job, in order. Raises SandboxError if the machine cannot go on."""
@@ -114,7 +116,7 @@ class Sandbox:
                     return self._zygote.send(*descriptors)
                 except OSError:  # it was killed, by somebody else than student code
                     self._zygote.close()
-                    self._zygote = _Zygote(self.tier.name, self._preload)
+                    self._zygote = _Zygote(self.tier.name, self._warmth)
             raise SandboxError(f"The warm process does not stay alive: {self._zygote.last_words()}")
 
     def close(self) -> None:
@@ -134,12 +136,12 @@ class Sandbox:
 class _Zygote:
     """The warm process and the socket that leads to it."""
 
-    def __init__(self, tier: str, preload: list[str]):
+    def __init__(self, tier: str, warmth: dict[str, list[str]]):
         self._control, theirs = socket.socketpair()
         # Where there is no /scratch, the process removes this folder when it ends, even if the grader was killed.
         scratch = confine.SCRATCH if tier == confine.FULL else tempfile.mkdtemp(prefix="course-sandbox-")
         readable = view.readable() if tier == confine.LANDLOCK else [str(path) for path in view.shown()]
-        settings = {"tier": tier, "scratch": scratch, "readable": readable, "preload": preload}
+        settings = {"tier": tier, "scratch": scratch, "readable": readable, **warmth}
         settings["control"] = theirs.fileno()
         code = "import gc; gc.disable(); from autograder.sandbox.zygote import main; main()"  # imports make no garbage
         command = view.python_command(code, json.dumps(settings))

@@ -143,7 +143,7 @@ def new_arena(outside: Path, tier: str) -> Iterator[Arena]:
     for name, text in {"secret.txt": f"secret {marker}", "gradebook.sqlite": "grades"}.items():
         (outside / name).write_text(text)
         (outside / name).chmod(0o666)  # only the sandbox keeps them safe, not their permissions
-    with Sandbox(LIMITS, preload=("course_utils", f"absent_{marker}"), tier=tier) as sandbox:
+    with Sandbox(LIMITS, preload=("import course_utils", f"import absent_{marker}"), tier=tier) as sandbox:
         arena = Arena(sandbox, marker, outside)
         arena.honest()
         arena.baseline = arena.processes()

@@ -56,7 +56,7 @@ def test_a_loop_in_one_job_does_not_hold_up_another(tried):
 
 
 def test_a_warm_process_that_was_killed_is_replaced():
-    with Sandbox(preload=("absent_replaced",)) as sandbox:
+    with Sandbox(preload=("import absent_replaced",)) as sandbox:
         assert next(sandbox.run(JOB)).state == "finished"
         for pid in processes("absent_replaced"):
             try:
@@ -93,7 +93,7 @@ def test_nothing_outlives_a_grader_that_is_killed(tier, tmp_path):
     import tempfile
     tempfile.tempdir = {str(tmp_path)!r}
     from autograder.sandbox import Job, Sandbox
-    with Sandbox(preload=({marker!r},), tier={tier!r}) as sandbox:
+    with Sandbox(preload=("import " + {marker!r},), tier={tier!r}) as sandbox:
         list(sandbox.run({JOB!r}))
         print("running", flush=True)
         list(sandbox.run(Job(("import os\\nos.fork()\\nwhile True: pass",), ("outer_sum",), 1)))
