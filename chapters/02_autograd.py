@@ -180,7 +180,7 @@ def operations(tensor):
 nodes, pairs = operations(y)
 arrived = dict(zip(nodes, ["1", c.grad.tolist(), b.grad.tolist(), a.grad.tolist(), x.grad.tolist()], strict=True))
 draw_graph(
-    {node: f"{node.name()}\n{arrived[node]}" for node in nodes},
+    {node: f"{node.name().removeprefix('torch::autograd::')}\n{arrived[node]}" for node in nodes},
     pairs,
     marked=[nodes[-1]],
     alt="A chain of five boxes from x on the left to the mean on the right, with the gradients at each.",
@@ -398,7 +398,7 @@ print(x.grad, y.grad)  # twice 3, twice 2
 # :::
 
 
-# %% mystnb={"figure": {"caption": "Twenty steps of gradient descent from the point (4, 1) on f(x) = x₀² + 9 x₁², with three learning rates. The lines are heights of f.", "name": "fig-autograd-descent"}, "image": {"alt": "A valley seen from above. With 0.02 the path creeps along its floor, with 0.1 it swings and arrives, with 0.112 it swings from wall to wall."}}
+# %% mystnb={"figure": {"caption": "Twenty steps of gradient descent from the point (4, 1) on a valley that is nine times as steep in one direction, with three learning rates. The lines are heights of f.", "name": "fig-autograd-descent"}, "image": {"alt": "A valley seen from above. With 0.02 the path creeps along its floor, with 0.1 it swings and arrives, with 0.112 it swings from wall to wall."}}
 def f(x):
     return x[0] ** 2 + 9 * x[1] ** 2
 
@@ -438,7 +438,7 @@ with matplotlib.rc_context(STYLE):
 figure
 
 # %% [markdown]
-# 0.1 arrives nearest. 0.02 is safe and slow: along the flat direction it has come only half of the way. At 0.112 each
+# 0.1 arrives nearest. 0.02 is safe and slow: along the flat direction it has come little more than half of the way. At 0.112 each
 # step in the steep direction jumps to the other wall, nearly as high: 1 − 2 · 9 · 0.112 is −1.016, so the distance even
 # *grows* by 1.6 percent each step. The steepest direction limits the learning rate, and the flattest one then decides
 # how long it takes.
@@ -877,14 +877,14 @@ each = vmap(grad(loss), in_dims=(None, 0, 0))(w, images, targets)  # (samples, p
 print(each.shape)
 print("their mean is the gradient of the mean:", torch.allclose(each.mean(dim=0), grad(mean_loss)(w), atol=1e-5))
 
-# %% mystnb={"figure": {"caption": "Above: the eight pictures that pull hardest on the weights. Below: the eight that pull least. The hard ones look like the other kind.", "name": "fig-autograd-pull"}, "image": {"alt": "Two rows of eight pictures. Above, dresses as narrow as trousers and unusual cuts; below, plain clear examples."}}
+# %% mystnb={"figure": {"caption": "Above: the eight pictures that pull hardest on the weights. Below: the eight that pull least. The hard ones are wide like dresses, or oddly cut.", "name": "fig-autograd-pull"}, "image": {"alt": "Two rows of eight pictures. Above, trousers as wide as skirts, shorts and dungarees; below, plain examples."}}
 order = each.norm(dim=1).argsort(descending=True)
 shown = torch.cat([order[:8], order[-8:]])
 image_grid(
     images[shown].view(-1, 28, 28),
     labels=["dress" if target else "trousers" for target in targets[shown]],
     columns=8,
-    alt="Two rows of eight pictures. Above, dresses as narrow as trousers and unusual cuts; below, plain clear examples.",
+    alt="Two rows of eight pictures. Above, trousers as wide as skirts, shorts and dungarees; below, plain examples.",
 )
 
 # %% [markdown]
@@ -997,7 +997,7 @@ class Number:
         return type(self)(self.data + other.data, (self, other), (1.0, 1.0), "+")
 
     def __mul__(self, other):
-        return type(self)(self.data * other.data, (self, other), (other.data, self.data), "·")
+        return type(self)(self.data * other.data, (self, other), (other.data, self.data), "×")
 
     def backward(self, arriving=1.0):
         self.grad += arriving
@@ -1011,25 +1011,26 @@ z.backward()
 print(z.data, x.grad, y.grad)
 
 # %% [markdown]
-# The same 5, 1 and 6 as PyTorch's at the beginning, from 14 lines. y is used twice, and its gradient is the sum over
+# The same 5, 1 and 6 as PyTorch's at the beginning, from twelve lines. y is used twice, and its gradient is the sum over
 # both ways: 5 · 1 through y − 2, and 1 · 1 through x + y.
 
 
-# %% mystnb={"figure": {"caption": "The graph of z = (x + y)(y − 2), built by our own class: value and gradient of each node. The leaves x and y have a thick frame.", "name": "fig-autograd-engine"}, "image": {"alt": "Three leaves x, y and -2 on the left, two sums in the middle, the product 5 on the right; x has gradient 1, y 6."}}
+# %% mystnb={"figure": {"caption": "The graph of z = (x + y)(y - 2), built by our own class: value and gradient of each node. The leaves x and y have a thick frame.", "name": "fig-autograd-engine"}, "image": {"alt": "Three leaves x, y and -2 on the left, two sums in the middle, the product 5 on the right; x has gradient 1, y 6."}}
 def draw(result, names, alt):
     labels, edges, waiting = {}, [], [result]
     while waiting:
         node = waiting.pop()
         if node not in labels:
-            labels[node] = f"{names.get(node, node.op)}\n{node.data:g}\ngrad {node.grad:g}"
+            title = names.get(node, node.op)
+            labels[node] = (f"{title}\n" if title else "") + f"{node.data:g}\ngrad {node.grad:g}"
             edges += [(parent, node) for parent in node.parents]
             waiting += node.parents
-    return draw_graph(labels, edges, marked=[node for node in names if node in labels], alt=alt)
+    return draw_graph(labels, edges, marked=names, alt=alt)
 
 
 draw(
     z,
-    {x: "x", y: "y", minus_two: "−2"},
+    {x: "x", y: "y"},
     alt="Three leaves x, y and -2 on the left, two sums in the middle, the product 5 on the right; x has gradient 1, y 6.",
 )
 

@@ -105,8 +105,8 @@ check(mse_gradient)
 # above and a step `eps` below in this element alone, divided by the distance between the two points. The result has x's
 # shape and dtype, and x stays unchanged.
 #
-# For f(x) = Σ x³, x = `[1, 2]` and eps = 0.1 the result is `[3.01, 12.01]`: the first element is
-# (1.1³ − 0.9³) / 0.2 = (1.331 − 0.729) / 0.2.
+# For f(x) = Σ x³, x = `[1, 2]` and eps = 0.1 the result is `[3.01, 12.01]`: the first element is (1.1³ − 0.9³) / 0.2 =
+# (1.331 − 0.729) / 0.2.
 #
 # A loop over the elements is fine. Not allowed: `backward`, `torch.autograd` and `torch.func`, because this is the
 # number that one holds against them.
@@ -128,8 +128,8 @@ check(numerical_gradient)
 # ### `gradient_descent` · 2 points · ●○○ · about 10 min
 #
 # Start at `x0` and take `steps` steps downhill, each against the gradient of f where you are: x ← x − lr · ∇f(x).
-# Return the whole path, the start included, as one tensor of shape `(steps + 1, *x0.shape)` that carries no graph.
-# `x0` stays unchanged.
+# Return the whole path, the start included, as one tensor of shape `(steps + 1, *x0.shape)` that carries no graph. `x0`
+# stays unchanged.
 #
 # For f(x) = x² with x0 = 1 (shape `()`), lr = 0.25 and two steps, the path is `[1, 0.5, 0.25]`: the gradient at 1 is 2,
 # and 1 − 0.25 · 2 = 0.5.
@@ -245,8 +245,8 @@ check(RoundSTE)
 # of weights and *one* sample that returns shape `()`, weights `w` of any shape, n inputs `x` of shape `(n, …)` and n
 # targets `y` of shape `(n, …)`, return the gradient of each sample's loss with respect to `w`, shape `(n, *w.shape)`.
 #
-# For loss(w, x, y) = (w·x − y)² with w = 2 (shape `()`), x = `[1, 3]` and y = `[0, 5]` the gradients are `[4, 6]`:
-# 2·(2 − 0)·1 and 2·(6 − 5)·3.
+# For loss(w, x, y) = (w·x − y)² with w = 2 (shape `()`), x = `[1, 3]` and y = `[0, 5]` the gradients are `[4, 6]`: 2·(2
+# − 0)·1 and 2·(6 − 5)·3.
 #
 # Not allowed: a Python loop over the samples.
 
@@ -341,8 +341,8 @@ check(jvp)
 # of shape `()`. It is part of a loss, so `backward` through the penalty must reach the parameters of the critic. The
 # score of a row depends on that row alone.
 #
-# If the critic is `x @ w` with w = `[3, 4]`, the gradient of every row is `[3, 4]`, of length 5, and the penalty is
-# (5 − 1)² = 16. Its gradient with respect to w is 2 · (5 − 1) · w / 5 = `[4.8, 6.4]`.
+# If the critic is `x @ w` with w = `[3, 4]`, the gradient of every row is `[3, 4]`, of length 5, and the penalty is (5
+# − 1)² = 16. Its gradient with respect to w is 2 · (5 − 1) · w / 5 = `[4.8, 6.4]`.
 
 
 # %%
@@ -375,7 +375,7 @@ check(gradient_penalty)
 #     w = torch.zeros((), dtype=x.dtype, requires_grad=True)
 #     b = torch.zeros((), dtype=x.dtype, requires_grad=True)
 #     losses = []
-#     for _ in range(steps):
+#     for step in range(steps):
 #         loss = (w * x + b - y).square().mean() + decay * w.item() ** 2
 #         loss.backward()
 #         with torch.no_grad():
@@ -543,8 +543,8 @@ except NotImplementedError:
     print("Write Value first, then run this cell again.")
 
 # %% [markdown]
-# And the graph that your engine built. Read it from right to left: each gradient is the one to its right times a slope,
-# summed over the arrows that leave the box.
+# And the graph that your engine builds for z = (x + y)·(y − 2). Read it from right to left: each gradient is the one to
+# its right times a slope, summed over the arrows that leave the box.
 
 
 # %%

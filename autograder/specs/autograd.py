@@ -1159,6 +1159,7 @@ def sums_over_rows(critic, x):
         "Set decay to 100. Does w change? What does `.item()` hand over, and what does it leave behind?",
         "What is in `losses`, and what does each of its entries keep alive?",
     ],
+    tolerance=(1e-9, 1e-11),
 )
 def fit_ridge(rng):
     """Trials for a line fitted by gradient descent on mean squared error + decay · w²."""
@@ -1174,11 +1175,10 @@ def fit_ridge(rng):
     yield trial("no steps", **line(3, decay=1.0, lr=0.1, steps=0))
     yield trial("one point", **line(1, decay=0.5, lr=0.1, steps=3))
     yield trial("a learning rate of 0", **line(4, decay=1.0, lr=0.0, steps=2))
-    yield trial("float32", x=rng.normal(5), y=rng.normal(5), decay=0.5, lr=0.1, steps=4)
 
 
-def _fit(x, y, decay, lr, steps, pile_up=False, cut=False, keep=False, decay_b=False, late=False):
-    w, b = (torch.zeros((), dtype=x.dtype, requires_grad=True) for _ in range(2))
+def _fit(x, y, decay, lr, steps, pile_up=False, cut=False, keep=False, decay_b=False, late=False, dtype=None):
+    w, b = (torch.zeros((), dtype=dtype or x.dtype, requires_grad=True) for _ in range(2))
     losses, total = [], [0.0, 0.0]
 
     def loss_now():
@@ -1230,6 +1230,13 @@ def losses_after_the_step(x, y, decay, lr, steps):
 @fit_ridge.mistake("The penalty is on w alone. b only shifts the line, and may be as large as it likes.")
 def decays_b_too(x, y, decay, lr, steps):
     return _fit(x, y, decay, lr, steps, decay_b=True)
+
+
+@fit_ridge.mistake(
+    "Right to seven digits: w and b are `float32`, though x is `float64`. Make them with `dtype=x.dtype`, as the program did."
+)
+def fits_in_float32(x, y, decay, lr, steps):
+    return _fit(x, y, decay, lr, steps, dtype=torch.float32)
 
 
 @fit_ridge.mistake("This is the program as it was given, with all its faults. Print `w.grad` in the second step.")
@@ -1370,6 +1377,7 @@ def Value(rng):
     yield trial("tanh", expression=lambda a, b: a.tanh() * b, inputs=numbers(2, -2.0))
     yield trial("tanh of large numbers", expression=lambda a, b: a.tanh() + b.tanh(), inputs=[800.0, -800.0])
     yield trial("relu", expression=lambda a, b: (a * b).relu() + (-a).relu() * b, inputs=numbers(2))
+    yield trial("relu near 0", expression=lambda a, b: a.relu() * 3 + b.relu() * 2, inputs=[-0.5, 0.5])
     yield trial("relu at 0", expression=lambda a, b: a.relu() * b, inputs=[0.0, 3.0])
     yield trial("a + a", expression=lambda a: a + a, inputs=numbers(1))
     yield trial("a · a", expression=lambda a: a * a, inputs=numbers(1, -2.0))
