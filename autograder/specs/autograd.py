@@ -17,7 +17,10 @@ from autograder.probe import apply, call, call_with_gradients
 MANY = 320
 """The length of an axis on which a loop shows: even one step of Python for each element is over the judge's limit."""
 
-SHORTCUTS = {"torch._functorch": "torch.func", "torch.autograd.functional": "torch.autograd.functional"}
+SHORTCUTS = {
+    "torch._functorch.eager_transforms": "torch.func",
+    "torch.autograd.functional": "torch.autograd.functional",
+}
 """The modules of torch that take derivatives of functions, and the names under which learners know them."""
 
 
@@ -39,7 +42,8 @@ def without_a_trace(point, *, watch=False):
             return results[-1]
 
         evidence = call(kept, arguments)
-        evidence["carries a graph"] = any(one.requires_grad for one in results if isinstance(one, torch.Tensor))
+        parts = [part for one in results for part in (one if isinstance(one, tuple) else (one,))]
+        evidence["carries a graph"] = any(part.requires_grad for part in parts if isinstance(part, torch.Tensor))
         evidence[f"{point}.requires_grad afterwards"] = x.requires_grad
         evidence[f"{point}.grad afterwards"] = collect(x.grad) if x.is_leaf else None
         if watch:
