@@ -474,14 +474,14 @@ print("in the old x:", old.grad)  # the sum of two gradients; x itself has none
 # %% [markdown]
 # ## Where does the gradient stop?
 #
-# Sometimes it should. Three tools, from small to large: `x.detach()` gives the same numbers outside the graph,
+# Sometimes it should stop. There are three tools: `x.detach()` gives the same numbers outside the graph,
 # `with torch.no_grad():` records nothing in a block, and `requires_grad_(False)` on a leaf says that nobody wants its
 # gradient.
 #
 # :::{admonition} Predict
 # :class: tip
-# `with torch.no_grad()` switches off the recording for what is computed in it. Does the result of `x @ w + b` outside
-# of the block still require gradients? Does `z.detach()` change `z`?
+# `w` requires gradients. Does `x @ w + b` require them when it is computed inside `with torch.no_grad():`? And does
+# `z.detach()` change `z` itself?
 # :::
 
 # %%
