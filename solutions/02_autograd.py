@@ -685,6 +685,8 @@ try:
     picture = draw(z, {"x": x, "y": y})
 except NotImplementedError:
     picture = "Write Value first, then run this cell again."
+except AttributeError as error:
+    picture = f"The drawing needs the parents and the op of each Value: {error}."
 picture
 
 # %% [markdown]
