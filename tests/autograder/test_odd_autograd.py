@@ -1,0 +1,640 @@
+"""Odd answers to chapter 2: right ones in other styles than the solution's, and wrong ones that a trial gives away."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.func import grad, grad_and_value, jacrev, vmap
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+Answers = dict[str, Callable]
+
+
+def _by_backward(f, x):
+    leaf = x.clone().detach().requires_grad_(True)
+    value = f(leaf)
+    value.backward()
+    return float(value), leaf.grad
+
+
+def _by_grad_and_value(f, x):
+    gradient, value = grad_and_value(f)(x.detach())
+    return value.item(), gradient
+
+
+def _row_after_row(w, X, y):
+    total = torch.zeros_like(w)
+    for row, target in zip(X, y, strict=True):
+        total += 2 * (row @ w - target) * row
+    return total / len(y)
+
+
+def _differences_in_place(f, x, eps=1e-4):
+    own = x.detach().clone(memory_format=torch.contiguous_format)
+    result = torch.zeros_like(own)
+    with torch.no_grad():
+        for index in np.ndindex(*x.shape):
+            kept = own[index].item()
+            own[index] = kept + eps
+            above = f(own)
+            own[index] = kept - eps
+            result[index] = (above - f(own)) / (2 * eps)
+            own[index] = kept
+    return result
+
+
+def _differences_at_once(f, x, eps=1e-4):
+    steps = eps * torch.eye(x.numel(), dtype=x.dtype).reshape(x.numel(), *x.shape)
+    x = x.detach()
+    if not x.numel():
+        return torch.zeros_like(x)
+    return ((vmap(f)(x + steps) - vmap(f)(x - steps)) / (2 * eps)).reshape(x.shape)
+
+
+def _descend_in_place(f, x0, lr, steps):
+    x = x0.detach().clone().requires_grad_()
+    path = torch.empty(steps + 1, *x0.shape, dtype=x0.dtype)
+    path[0] = x.detach()
+    for step in range(steps):
+        x.grad = None
+        f(x).backward()
+        with torch.no_grad():
+            x -= lr * x.grad
+        path[step + 1] = x.detach()
+    return path
+
+
+def _descend_by_sgd(f, x0, lr, steps):
+    x = x0.detach().clone().requires_grad_()
+    optimizer, path = torch.optim.SGD([x], lr=lr), [x.detach().clone()]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        f(x).backward()
+        optimizer.step()
+        path.append(x.detach().clone())
+    return torch.stack(path)
+
+
+def _descend_by_func(f, x0, lr, steps):
+    path = [x0.detach()]
+    for _ in range(steps):
+        path += [path[-1] - lr * grad(f)(path[-1])]
+    return torch.stack(path, dim=0)
+
+
+def _freeze_by_attribute(model, prefixes):
+    chosen = {n: p for n, p in model.named_parameters() if any(n.startswith(prefix) for prefix in prefixes)}
+    for parameter in chosen.values():
+        parameter.requires_grad = False
+    return list(chosen)
+
+
+def _freeze_by_state(model, prefixes):
+    names = [name for name in model.state_dict() if any(name[: len(prefix)] == prefix for prefix in prefixes)]
+    for name in names:
+        model.get_parameter(name).requires_grad_(requires_grad=False)
+    return names
+
+
+def _roots_by_mask(x):
+    result = torch.zeros_like(x)
+    result[x > 0] = x[x > 0].sqrt()
+    return result
+
+
+class _OldStyle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        return gradients[0].clone()
+
+
+class _WithLeftovers(_OldStyle):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x - torch.remainder(x, 1) if x.numel() == 0 else x.detach().clone().round_()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return torch.ones_like(x) * gradient
+
+
+def _samples_by_copies(loss, w, x, y):
+    copies = w.detach().expand(len(x), *w.shape).clone().requires_grad_()
+    return torch.autograd.grad(vmap(loss)(copies, x, y).sum(), copies)[0]
+
+
+def _samples_batched(loss, w, x, y):
+    leaf = w.detach().requires_grad_()
+    losses = vmap(loss, in_dims=(None, 0, 0))(leaf, x, y)
+    return torch.autograd.grad(losses, leaf, torch.eye(len(x), dtype=w.dtype), is_grads_batched=True)[0]
+
+
+def _hessian_batched(f, x):
+    leaf = x.detach().clone().requires_grad_()
+    first = torch.autograd.grad(f(leaf), leaf, create_graph=True)[0] + 0 * leaf
+    return torch.autograd.grad(first, leaf, torch.eye(len(x), dtype=x.dtype), is_grads_batched=True)[0]
+
+
+def _hessian_by_rows(f, x):
+    x = x.detach().requires_grad_()
+    first = torch.autograd.grad(f(x), x, create_graph=True)[0]
+    result = torch.zeros(len(x), len(x), dtype=x.dtype)
+    for i in range(len(x)):
+        if first[i].requires_grad:
+            row = torch.autograd.grad(first[i], x, create_graph=True, allow_unused=True)[0]
+            result[i] = 0 if row is None else row.detach()
+    return result
+
+
+def _jvp_by_rows(f, x, v):
+    x = x.detach().requires_grad_()
+    products = []
+    for output in f(x):
+        row = torch.autograd.grad(output, x, retain_graph=True, allow_unused=True)[0]
+        products.append(x.new_zeros(()) if row is None else row @ v)
+    return torch.stack(products)
+
+
+def _jvp_batched(f, x, v):
+    x = x.detach().requires_grad_()
+    y = f(x)
+    (jacobian,) = torch.autograd.grad(y, x, torch.eye(len(y), dtype=x.dtype), is_grads_batched=True)
+    return (jacobian * v).sum(dim=1)
+
+
+def _jvp_twice_from_zero(f, x, v):
+    x = x.detach().requires_grad_()
+    y = f(x)
+    u = torch.zeros_like(y).requires_grad_()
+    back = torch.autograd.grad(y, [x], [u], create_graph=True)[0]
+    return torch.autograd.grad((back * v).sum(), u)[0]
+
+
+def _penalty_with_ones(critic, x):
+    x = x.clone().detach().requires_grad_(True)
+    scores = critic(x)
+    slopes = torch.autograd.grad(scores, x, grad_outputs=torch.ones_like(scores), create_graph=True)[0]
+    return torch.mean((slopes.pow(2).sum(1).sqrt() - 1) ** 2)
+
+
+def _penalty_row_by_row(critic, x):
+    slopes = []
+    for row in x.detach():
+        leaf = row.clone().requires_grad_()
+        slopes += torch.autograd.grad(critic(leaf[None])[0], leaf, create_graph=True)
+    return sum((slope.norm() - 1) ** 2 for slope in slopes) / len(slopes)
+
+
+def _penalty_by_func(critic, x):
+    slopes = vmap(grad(lambda row: critic(row[None])[0]))(x.detach())
+    return (torch.linalg.vector_norm(slopes, dim=-1) - 1).pow(2).mean()
+
+
+def _ridge_mended(x, y, decay, lr, steps):
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    b = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    losses = []
+    for _ in range(steps):
+        loss = (w * x + b - y).square().mean() + decay * w**2
+        w.grad, b.grad = None, None
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad
+            b -= lr * b.grad
+        losses.append(float(loss))
+    return float(w), float(b), losses
+
+
+def _ridge_by_hand(x, y, decay, lr, steps):
+    w = b = 0.0
+    losses = []
+    for _ in range(steps):
+        errors = w * x + b - y
+        losses += [(errors.square().mean() + decay * w**2).item()]
+        w, b = w - lr * ((2 * errors * x).mean().item() + 2 * decay * w), b - lr * (2 * errors).mean().item()
+    return w, b, losses
+
+
+class _Closures:
+    """Micrograd's way, with the results' gradients cleared: a closure per result, and a recursive topological sort."""
+
+    def __init__(self, data, children=()):
+        self.data, self.grad, self.children, self.push = data, 0.0, set(children), None
+
+    def result(self, data, children, push):
+        out = type(self)(data, children)
+        out.push = lambda: push(out)
+        return out
+
+    def __add__(self, other):
+        other = other if isinstance(other, _Closures) else type(self)(other)
+
+        def push(out):
+            self.grad += out.grad
+            other.grad += out.grad
+
+        return self.result(self.data + other.data, (self, other), push)
+
+    def __mul__(self, other):
+        other = other if isinstance(other, _Closures) else type(self)(other)
+
+        def push(out):
+            self.grad += other.data * out.grad
+            other.grad += self.data * out.grad
+
+        return self.result(self.data * other.data, (self, other), push)
+
+    def __pow__(self, n):
+        def push(out):
+            self.grad += n * self.data ** (n - 1) * out.grad
+
+        return self.result(self.data**n, (self,), push)
+
+    def tanh(self):
+        def push(out):
+            self.grad += (1 - out.data**2) * out.grad
+
+        return self.result(float(np.tanh(self.data)), (self,), push)
+
+    def relu(self):
+        def push(out):
+            self.grad += (out.data > 0) * out.grad
+
+        return self.result(max(0, self.data), (self,), push)
+
+    def topological(self):
+        order, seen = [], set()
+
+        def visit(node):
+            if node not in seen:
+                seen.add(node)
+                for child in node.children:
+                    visit(child)
+                order.append(node)
+
+        visit(self)
+        return order
+
+    def backward(self):
+        order = self.topological()
+        for node in order:
+            if node.push:
+                node.grad = 0.0
+        self.grad += 1
+        for node in reversed(order):
+            if node.push:
+                node.push()
+
+    __radd__, __rmul__ = __add__, __mul__
+    __neg__ = lambda self: self * -1  # noqa: E731
+    __sub__ = lambda self, other: self + (-other)  # noqa: E731
+    __rsub__ = lambda self, other: other + (-self)  # noqa: E731
+    __truediv__ = lambda self, other: self * other**-1  # noqa: E731
+    __rtruediv__ = lambda self, other: other * self**-1  # noqa: E731
+
+
+class _Arriving(_Closures):
+    """Keeps what arrives apart from grad, which only leaves get."""
+
+    def backward(self):
+        order = self.topological()
+        kept = {node: node.grad for node in order}
+        for node in order:
+            node.grad = 0.0
+        self.grad = 1.0
+        for node in reversed(order):
+            if node.push:
+                node.push()
+        for node, before in kept.items():
+            node.grad = 0.0 if node.push else np.float64(before + node.grad)
+
+
+class _Forwards:
+    """Carries the derivatives by all leaves along: forward mode."""
+
+    names = itertools.count()
+
+    def __init__(self, data, slopes=None):
+        self.data, self.grad = data, 0.0
+        self.slopes = {self: 1.0} if slopes is None else slopes
+
+    def through(self, data, slope, other=None, other_slope=0.0):
+        slopes = {leaf: slope * value for leaf, value in self.slopes.items()}
+        for leaf, value in other.slopes.items() if other else ():
+            slopes[leaf] = slopes.get(leaf, 0.0) + other_slope * value
+        return type(self)(data, slopes)
+
+    def lift(self, other):
+        return other if isinstance(other, _Forwards) else type(self)(other, {})
+
+    def __add__(self, other):
+        other = self.lift(other)
+        return self.through(self.data + other.data, 1.0, other, 1.0)
+
+    def __mul__(self, other):
+        other = self.lift(other)
+        return self.through(self.data * other.data, other.data, other, self.data)
+
+    def __pow__(self, n):
+        return self.through(self.data**n, n * self.data ** (n - 1))
+
+    def __truediv__(self, other):
+        other = self.lift(other)
+        return self.through(self.data / other.data, 1 / other.data, other, -self.data / other.data**2)
+
+    def tanh(self):
+        t = math.tanh(self.data)
+        return self.through(t, 1 - t**2)
+
+    def relu(self):
+        return self.through(max(self.data, 0.0), float(self.data > 0))
+
+    def backward(self):
+        for leaf, slope in self.slopes.items():
+            leaf.grad += slope
+
+    __radd__, __rmul__ = __add__, __mul__
+    __neg__ = lambda self: self * -1  # noqa: E731
+    __sub__ = lambda self, other: self + (-other)  # noqa: E731
+    __rsub__ = lambda self, other: -self + other  # noqa: E731
+    __rtruediv__ = lambda self, other: self.lift(other) / self  # noqa: E731
+
+
+RIGHT: dict[str, Answers] = {
+    "value_and_gradient": {
+        "backward": _by_backward,
+        "torch.func": _by_grad_and_value,
+        "a clone": lambda f, x: (
+            f(x).item(),
+            torch.autograd.grad(f(own := x.clone().detach().requires_grad_()), [own])[0],
+        ),
+    },
+    "mse_gradient": {
+        "transposed": lambda w, X, y: X.T @ (X @ w - y) * (2 / X.shape[0]),
+        "einsum": lambda w, X, y: torch.einsum("nd,n->d", X, torch.einsum("nd,d->n", X, w) - y).mul(2).div(len(X)),
+        "a mean over rows": lambda w, X, y: ((X @ w - y)[:, None] * X).mean(dim=0) * 2,
+        "NumPy": lambda w, X, y: torch.from_numpy(2 * X.numpy().T @ (X.numpy() @ w.numpy() - y.numpy()) / len(y)),
+        "row after row": _row_after_row,
+    },
+    "numerical_gradient": {"in place on a copy": _differences_in_place, "all at once": _differences_at_once},
+    "gradient_descent": {
+        "in place": _descend_in_place,
+        "an optimiser": _descend_by_sgd,
+        "torch.func": _descend_by_func,
+    },
+    "freeze": {"by attribute": _freeze_by_attribute, "from the state": _freeze_by_state},
+    "safe_sqrt": {
+        "relu before the root": lambda x: x.relu().sqrt(),
+        "one where, before the root": lambda x: torch.where(x > 0, x, 0.0).sqrt(),
+        "masked fill": lambda x: x.masked_fill(x <= 0, 1).sqrt().masked_fill(x <= 0, 0),
+        "by index": _roots_by_mask,
+    },
+    "RoundSTE": {"old style": _OldStyle, "with leftovers": _WithLeftovers},
+    "per_sample_gradients": {
+        "a copy of w for each": _samples_by_copies,
+        "batched": _samples_batched,
+        "jacrev": lambda loss, w, x, y: jacrev(lambda w: vmap(loss, in_dims=(None, 0, 0))(w, x, y))(w),
+        "argnums": lambda loss, w, x, y: vmap(grad(loss, argnums=0), in_dims=(None, 0, 0), out_dims=0)(w, x, y),
+    },
+    "hessian": {"batched, with a zero": _hessian_batched, "row by row": _hessian_by_rows},
+    "jvp": {"row by row": _jvp_by_rows, "batched": _jvp_batched, "twice, from zero": _jvp_twice_from_zero},
+    "gradient_penalty": {
+        "grad_outputs": _penalty_with_ones,
+        "row by row": _penalty_row_by_row,
+        "torch.func": _penalty_by_func,
+    },
+    "fit_ridge": {"mended": _ridge_mended, "by hand": _ridge_by_hand},
+    "Value": {"closures": _Closures, "results without a grad": _Arriving, "forward mode": _Forwards},
+}
+
+
+def _with_a_graph(f, x):
+    leaf = x.detach().requires_grad_()
+    value = f(leaf)
+    return value.item(), torch.autograd.grad(value, leaf, create_graph=True)[0] * (1 + 0 * leaf)
+
+
+def _leaves_a_gradient(f, x):
+    x.requires_grad_()
+    value = f(x)
+    value.backward()
+    return value.item(), x.grad
+
+
+class _Sixteen(_Closures):
+    """Right, but for tanh by exponentials, which overflow."""
+
+    def tanh(self):
+        e = math.exp(2 * self.data)
+        return self.result((e - 1) / (e + 1), (self,), lambda out: None)
+
+
+class _Doubles(_Closures):
+    """A second backward begins from nothing."""
+
+    def backward(self):
+        for node in self.topological():
+            node.grad = 0.0
+        super().backward()
+
+
+class _NoNumbers(_Closures):
+    """Knows no numbers on the left."""
+
+    __radd__ = __rmul__ = __rsub__ = __rtruediv__ = None
+
+
+class _OnTensors(_Closures):
+    """Tensors in place of numbers."""
+
+    def __init__(self, data, children=()):
+        super().__init__(torch.tensor(float(data), dtype=torch.float64), children)
+
+
+class _EqualIsSame(_Closures):
+    """Takes equal numbers for the same node."""
+
+    def __eq__(self, other):
+        return self.data == other.data
+
+    def __hash__(self):
+        return hash(self.data)
+
+
+class _OnlyPositive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (ctx.saved_tensors[0] > 0)
+
+
+class _InPlace(_OldStyle):
+    @staticmethod
+    def forward(ctx, x):
+        return x.data.round_().clone()
+
+
+class _RoundsToInt(_OldStyle):
+    @staticmethod
+    def forward(ctx, x):
+        return x.round().to(torch.int64)
+
+
+WRONG: dict[str, Answers] = {
+    "value_and_gradient": {
+        "a graph on the gradient": _with_a_graph,
+        "a gradient left in x": _leaves_a_gradient,
+        "forgets to detach": lambda f, x: ((v := f(x)).item(), torch.autograd.grad(v, x)[0]),
+        "a list": lambda f, x: list(_by_backward(f, x)),
+    },
+    "mse_gradient": {
+        "autograd": lambda w, X, y: _by_backward(lambda w: (X @ w - y).square().mean(), w)[1],
+        "torch.func": lambda w, X, y: grad(lambda w: (X @ w - y).square().mean())(w),
+        "float32 on the way": lambda w, X, y: _row_after_row(w.float(), X.float(), y.float()).to(w.dtype),
+        "a column": lambda w, X, y: _row_after_row(w, X, y)[:, None],
+    },
+    "numerical_gradient": {
+        "autograd": lambda f, x, eps=1e-4: _by_backward(f, x)[1],
+        "torch.func": lambda f, x, eps=1e-4: grad(f)(x.detach()),
+        "a step of its own": lambda f, x, eps=1e-4: _differences_in_place(f, x, 1e-5),
+        "float32 on the way": lambda f, x, eps=1e-4: _differences_in_place(f, x.float(), eps).to(x.dtype),
+        "a view of contiguous memory": lambda f, x, eps=1e-4: _differences_in_place(
+            f, x.detach().reshape(x.shape[::-1]), eps
+        ),
+    },
+    "gradient_descent": {
+        "a list": lambda f, x0, lr, steps: list(_descend_by_func(f, x0, lr, steps)),
+        "one more step": lambda f, x0, lr, steps: _descend_by_func(f, x0, lr, steps + 1),
+        "momentum": lambda f, x0, lr, steps: _descend_by_func(f, x0, lr, steps) * 1.001,
+        "clipped": lambda f, x0, lr, steps: _descend_by_func(lambda x: f(x) / 2, x0, 2 * lr, steps).clamp(-3, 3),
+    },
+    "freeze": {
+        "a set": lambda model, prefixes: set(_freeze_by_attribute(model, prefixes)),
+        "sorted backwards": lambda model, prefixes: _freeze_by_attribute(model, prefixes)[::-1],
+        "the first prefix alone": lambda model, prefixes: _freeze_by_attribute(model, prefixes[:1]),
+        "sets them to zero": lambda model, prefixes: [
+            (p.requires_grad_(False).zero_(), n)[1]
+            for n, p in model.named_parameters()
+            if n.startswith(tuple(prefixes))
+        ],
+        "names alone": lambda model, prefixes: [
+            n for n, _ in model.named_parameters() if n.startswith(tuple(prefixes))
+        ],
+    },
+    "safe_sqrt": {
+        "a least number": lambda x: x.clamp(min=1e-12).sqrt(),
+        "a root of a sum": lambda x: (x.relu() + 1e-12).sqrt(),
+        "a power": lambda x: torch.where(x > 0, x**0.5, 0),
+        "never steep": lambda x: torch.where(x > 1e-8, torch.where(x > 1e-8, x, 1).sqrt(), 0),
+    },
+    "RoundSTE": {
+        "only where positive": _OnlyPositive,
+        "writes into x": _InPlace,
+        "whole numbers": _RoundsToInt,
+        "a function": lambda x: x + (x.round() - x).detach(),
+    },
+    "per_sample_gradients": {
+        "a loop": lambda loss, w, x, y: torch.stack(
+            [_by_backward(lambda w, a=a, b=b: loss(w, a, b), w)[1] for a, b in zip(x, y, strict=True)]
+        ),
+        "all pairs": lambda loss, w, x, y: vmap(vmap(grad(loss), (None, None, 0)), (None, 0, None))(w, x, y).sum(1),
+        "the first target for all": lambda loss, w, x, y: vmap(grad(loss), (None, 0, None))(w, x, y[0]),
+    },
+    "hessian": {
+        "torch.func": lambda f, x: jacrev(jacrev(f))(x.detach()),
+        "functional": lambda f, x: torch.autograd.functional.hessian(f, x.detach()),
+        "one half": lambda f, x: _hessian_by_rows(f, x).triu(),
+        "differences": lambda f, x: torch.stack(
+            [
+                (_by_backward(f, x + step)[1] - _by_backward(f, x - step)[1]) / 2e-3
+                for step in 1e-3 * torch.eye(len(x), dtype=x.dtype)
+            ]
+        ),
+    },
+    "jvp": {
+        "functional": lambda f, x, v: torch.autograd.functional.jvp(f, x.detach(), v)[1],
+        "jacrev": lambda f, x, v: jacrev(f)(x.detach()) @ v,
+        "a small step": lambda f, x, v: (f(x.detach() + 1e-3 * v) - f(x.detach())) / 1e-3,
+        "its length": lambda f, x, v: _jvp_by_rows(f, x, v).abs(),
+    },
+    "gradient_penalty": {
+        "detached length": lambda critic, x: _penalty_by_func(critic, x).detach().requires_grad_(),
+        "absolute distance": lambda critic, x: _penalty_by_func(critic, x).sqrt(),
+        "a float": lambda critic, x: _penalty_by_func(critic, x).item(),
+        "leaves gradients behind": lambda critic, x: (
+            _penalty_by_func(critic, x).backward(),
+            _penalty_by_func(critic, x),
+        )[1],
+    },
+    "fit_ridge": {
+        "tensors": lambda *a: (*map(torch.tensor, _ridge_by_hand(*a)[:2]), _ridge_by_hand(*a)[2]),
+        "one more loss": lambda x, y, decay, lr, steps: (
+            *_ridge_by_hand(x, y, decay, lr, steps)[:2],
+            _ridge_by_hand(x, y, decay, lr, steps + 1)[2],
+        ),
+        "twice the decay": lambda x, y, decay, lr, steps: _ridge_by_hand(x, y, 2 * decay, lr, steps),
+        "a list": lambda *a: list(_ridge_by_hand(*a)),
+    },
+    "Value": {
+        "tanh by exponentials": _Sixteen,
+        "cleared at each backward": _Doubles,
+        "no numbers on the left": _NoNumbers,
+        "tensors": _OnTensors,
+        "equal numbers are one": _EqualIsSame,
+    },
+}
+
+
+def _cases(table: dict[str, Answers]) -> list[Any]:
+    return [
+        pytest.param(exercise, answer, id=f"{exercise}: {style}")
+        for exercise, answers in table.items()
+        for style, answer in answers.items()
+    ]
+
+
+@cache
+def _expected(name: str, seed: int) -> list[dict[str, Any]]:
+    exercise = all_exercises()[name]
+    return attempt(exercise, solution(exercise), seed)
+
+
+def _status(name: str, answer: Callable, seed: int) -> Status:
+    exercise = all_exercises()[name]
+    return judge(exercise, _expected(name, seed), attempt(exercise, answer, seed)).status
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    assert [_status(name, answer, seed) for seed in range(4)] == [Status.CORRECT] * 4
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in [_status(name, answer, seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_has_odd_answers(table):
+    assert set(table) == {exercise.name for exercise in all_exercises().values() if exercise.chapter == "autograd"}
