@@ -16,7 +16,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call
+from autograder.probe import apply
 
 
 def _generator(rng) -> torch.Generator:
@@ -31,6 +31,12 @@ def _error(action: Callable, *arguments: Any) -> str:
     except Exception as error:
         return type(error).__name__
     return "no error"
+
+
+def _differs(before: Any, after: Any) -> bool:
+    if isinstance(before, torch.Tensor):
+        return not torch.equal(before, after)
+    return any(_differs(before[key], after[key]) for key in before) if isinstance(before, dict) else before != after
 
 
 class _Items:
@@ -129,13 +135,14 @@ def one_empty_batch(n, batch_size, drop_last, generator):
 
 def _transformed(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     """A transform made from mean and std, called on the images and, once more, on the first of them alone."""
-    images = arguments.pop("images")
-    transform = apply(function, arguments)
-    evidence = call(transform, {"images": images})
-    first = images[:1].clone()
-    evidence["the same transform, on images[:1]"] = collect(transform(first)) if images.ndim == 4 else None
-    arguments["images"] = images
-    return evidence
+    images = arguments["images"]
+    before = collect(arguments)
+    transform = apply(function, {"mean": arguments["mean"], "std": arguments["std"]})
+    evidence = {"result": collect(transform(images))}
+    if images.ndim == 4:
+        evidence["the same transform on images[:1]"] = collect(transform(images[:1].clone()))
+    after = collect(arguments)
+    return evidence | {"changed": {name: after[name] for name in after if _differs(before[name], after[name])}}
 
 
 @exercise(
@@ -365,12 +372,6 @@ def _map_style(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
         "items of a `for`": [_as_list(item) for item in islice(iter(dataset), length + 3)],
         "unchanged": not _differs(before, collect(arguments)),
     }
-
-
-def _differs(before: Any, after: Any) -> bool:
-    if isinstance(before, torch.Tensor):
-        return not torch.equal(before, after)
-    return any(_differs(before[key], after[key]) for key in before) if isinstance(before, dict) else before != after
 
 
 @exercise(
@@ -1525,10 +1526,14 @@ def _epochs(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     evidence: dict[str, Any] = {"length": collect(len(loader)), "fetched by constructing": list(items.fetched)}
     for epoch in ("first", "second"):
         items.fetched.clear()
-        running = iter(loader)
-        batches = [collect(batch) for batch in islice(running, 1)]
-        evidence[f"{epoch} epoch, fetched by the first batch"] = list(items.fetched)
-        evidence[f"{epoch} epoch"] = batches + [collect(batch) for batch in islice(running, most)]
+        running, batches = iter(loader), []
+        for _ in range(most):
+            try:
+                batches.append(collect(next(running)))
+            except StopIteration:
+                break
+            evidence.setdefault(f"{epoch} epoch, fetched by the first batch", list(items.fetched))
+        evidence[f"{epoch} epoch"] = batches
         evidence[f"{epoch} epoch, fetched in all"] = list(items.fetched)
     return evidence
 
