@@ -304,8 +304,8 @@ for name, part in {"training": sentences[:2000], "test": sentences[2000:]}.items
 # one. `random_split` shuffles first. Its fractions must sum to 1, and its generator makes the split repeatable:
 
 # %%
-thirds = random_split(sentences, [0.8, 0.1, 0.1], torch.Generator().manual_seed(0))
-for part in thirds:
+parts = random_split(sentences, [0.8, 0.1, 0.1], torch.Generator().manual_seed(0))
+for part in parts:
     print(len(part), dict(Counter(review.source for review in part)), part.indices[:3])
 
 # %% [markdown]
@@ -444,7 +444,9 @@ std = (share * (value - mean).square()).sum().sqrt()
 print(f"mean {mean:.4f}, standard deviation {std:.4f}, black pixels {share[0]:.0%}")
 
 # %% [markdown]
-# Below it, at 0.286. Data that do not fit into memory, or are no bytes, are added up batch by batch: the exercise `channel_stats`.
+# Below it, at 0.286. Data that do not fit into memory, or are no bytes, are added up batch by batch. Two running sums are
+# enough, of the values and of their squares: the variance is the mean of the squares minus the square of the mean. Keep
+# them in `float64`, because the difference of two large numbers loses digits. The exercise `channel_stats` does it.
 #
 # **What goes wrong in practice.** Means may be averaged, with the right weights. Standard deviations may not: the average
 # over batches misses how far the batches lie apart. It shows where batches differ, as in data that stand sorted by
@@ -655,14 +657,23 @@ print(f"unknown among the words of test sentences: {(numbers == 1).float().mean(
 # training part alone, because at the time of use there will be unknown words as well, and the model has to have met
 # number 1.
 #
-# Next, the batch. The loader's default **collate function** stacks the items:
+# Next, the batch. The loader's default **collate function**, `default_collate`, stacks tensors, makes a tensor of
+# numbers, leaves texts in a list, and goes into tuples and dictionaries field by field:
+
+# %%
+from torch.utils.data import default_collate
+
+default_collate([{"x": torch.zeros(3), "y": (1, "one")}, {"x": torch.ones(3), "y": (2, "two")}])
+
+# %% [markdown]
+# Our sentences do not have one length:
 
 # %% tags=["raises-exception"]
 coded = [(encode(review.sentence), review.label) for review in learning]  # a list is a data set, too
 next(iter(DataLoader(coded, batch_size=3)))
 
 # %% [markdown]
-# Sentences of different lengths do not stack. A collate function of your own gets the list of items and returns the
+# Only equal shapes stack. A collate function of your own gets the list of items and returns the
 # batch. `pad_sequence` fills up with 0 to the longest:
 
 # %%
@@ -936,7 +947,7 @@ for name, measured in times.items():
 assert times["in memory"][0][0] < times["in memory"][2][0], "workers hurt where items are cheap"
 assert times["waited for"][2][1] < 0.9 * times["waited for"][0][1], "workers help where items are waited for"
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "Seconds per epoch with 0, 1 and 2 workers: the first epoch, in which they are started, and the second.", "name": "fig-data-workers"}, "image": {"alt": "Three bar charts. In memory, no workers are fastest by far. Waited for, two workers halve the second epoch."}}
+# %% mystnb={"figure": {"caption": "Seconds per epoch with 0, 1 and 2 workers: the first epoch, in which they are started, and the second.", "name": "fig-data-workers"}, "image": {"alt": "Three bar charts. In memory, no workers are fastest by far. Waited for, two workers halve the second epoch."}}
 with matplotlib.rc_context(STYLE):
     figure = AltFigure(
         figsize=(8.0, 2.8),
@@ -1047,8 +1058,9 @@ print(numbers)
 # The library `datasets` keeps tables on the disk in the Arrow format and maps them into memory as they are read, so a
 # table may be larger than the memory. Each format has a *builder*: `"json"`, `"csv"`, `"parquet"`, `"text"`,
 # `"imagefolder"`. With a name such as `"stanfordnlp/imdb"` in place of the builder, `load_dataset` takes the data from the
-# Hugging Face Hub; the rest is the same. Everything here stays offline: we write our sentences as JSON, one row per line,
-# and load these files.
+# Hugging Face Hub; the rest is the same. (With the environment variable `HF_HUB_OFFLINE=1` it asks nobody, and takes
+# what an earlier call has left in the cache.) Everything here stays offline: we write our sentences as JSON, one row per
+# line, and load these files.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -1200,6 +1212,9 @@ print(few["words"][:], few.column_names)
 for name in ("torch", "numpy", "pandas"):
     part = counted.with_format(name, columns=["text", "words"])[:2]
     print(f"{name:7}", type(part).__name__, type(part["words"]).__name__, type(part["text"]).__name__)
+counted.set_format("torch", columns=["words"])
+print("torch, words alone:", counted[0])
+counted.reset_format()
 print(train_set.to_pandas().groupby("source").label.mean().round(2).to_dict())  # share of praise per site
 
 # %% [markdown]
