@@ -362,7 +362,7 @@ for transform in (
 
 # %% [markdown]
 # `ToImage` keeps the bytes, 0 to 255, and puts the channels first. `ToDtype` with `scale=True` makes them `float32` from 0
-# to 1. (You will meet `ToTensor()`, which did both at once; it is deprecated.) The result is a `tv_tensors.Image`, a
+# to 1. (You will meet `ToTensor()`, which does both at once; `v2` has deprecated it.) The result is a `tv_tensors.Image`, a
 # tensor that knows that it is a picture, so that transforms can tell it from a mask or a box.
 #
 # The other transforms change what is to be seen. Those with a random part draw anew at every call:
@@ -633,7 +633,7 @@ print("different items drawn, one weight per item: ", len(drawn.unique()))
 # :::{admonition} Predict
 # :class: tip
 # The vocabulary holds the words that occur at least twice in the training sentences. Roughly which share of the words in
-# *test* sentences is unknown: 1 %, 10 % or 50 %?
+# *test* sentences is unknown: 1 %, 20 % or 50 %?
 # :::
 
 # %%
@@ -900,8 +900,8 @@ for batch in DataLoader(loading.Lines(["a", "b", "c"]), batch_size=3, num_worker
 # Workers cost: starting the processes, and sending each batch from one to another. They gain where items take long.
 # Three data sets, each loaded with 0, 1 and 2 workers:
 #
-# - *in memory*: 2,000 pictures in a tensor, a few microseconds each;
-# - *computed*: 150 pictures, enlarged, turned and distorted, a few milliseconds of processor time each;
+# - *in memory*: 1,000 pictures in a tensor, a few microseconds each (a `TensorDataset`: item i is row i of each tensor);
+# - *computed*: 100 pictures, enlarged, turned and distorted, a few milliseconds of processor time each;
 # - *waited for*: 60 items of 20 ms in which the processor is idle, as from a network.
 #
 # Each is loaded twice with the same workers (`persistent_workers=True` keeps them alive), so that the start shows by
@@ -918,8 +918,8 @@ import time
 # Only classes that can be imported: no lambda, nothing from this notebook.
 distort = v2.Compose([v2.ToImage(), v2.Resize(64), v2.RandomAffine(20, (0.1, 0.1)), v2.RandomPerspective(p=1.0)])
 data = {
-    "in memory": TensorDataset(train.data[:2000], train.targets[:2000]),
-    "computed": Subset(fashion_mnist(train=False, transform=distort), range(150)),
+    "in memory": TensorDataset(train.data[:1000], train.targets[:1000]),
+    "computed": Subset(fashion_mnist(train=False, transform=distort), range(100)),
     "waited for": loading.Waiting(),
 }
 
@@ -943,7 +943,7 @@ torch.set_num_threads(threads)
 
 for name, measured in times.items():
     told = [f"{workers} workers {first:.2f} s, {second:.2f} s" for workers, (first, second) in enumerate(measured)]
-    print(f"{name:10}", " | ".join(told))
+    print(f"{name:10}", " | ".join(told))  # first epoch, second epoch
 assert times["in memory"][0][0] < times["in memory"][2][0], "workers hurt where items are cheap"
 assert times["waited for"][2][1] < 0.9 * times["waited for"][0][1], "workers help where items are waited for"
 
@@ -979,7 +979,7 @@ figure
 # hand out a whole batch at once:
 
 # %% tags=["nbval-ignore-output"]
-pixels, start = train.data[:2000], time.perf_counter()
+pixels, start = train.data[:1000], time.perf_counter()
 order = torch.randperm(len(pixels))
 for chosen in order.split(10):
     pixels[chosen]  # (10, 28, 28)

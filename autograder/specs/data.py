@@ -506,8 +506,8 @@ class negative_length(_Windows):
         return len(self.series) - self.size - self.horizon + 1
 
 
-class _CountingTransform:
-    """2 · image + the number of the call, so that a result tells when it was made."""
+class CountingTransform:
+    """2 · image + 100 · the number of the call, so that a result tells when it was made."""
 
     calls = 0
 
@@ -518,9 +518,8 @@ class _CountingTransform:
 
 def _with_own_transform(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     """A subset with a transform that counts its calls: its items, twice, and what was fetched when."""
-    base = _Items(arguments["dataset"])
-    transform = _CountingTransform() if arguments["transform"] else None
-    subset = apply(function, arguments | {"dataset": base, "transform": transform})
+    base, transform = _Items(arguments["dataset"]), arguments["transform"]
+    subset = apply(function, arguments | {"dataset": base})
     fetched_at_first = len(base.fetched)
     length = len(subset)
     first = [_as_list(subset[k]) for k in range(length)]
@@ -547,17 +546,20 @@ def _with_own_transform(function: Callable, arguments: dict[str, Any]) -> dict[s
     probe=_with_own_transform,
 )
 def TransformedSubset(rng):
-    """Trials for (transform(image), label) of item indices[k]; a transform of None is shown as False."""
+    """Trials for (transform(image), label) of item indices[k]. transform(x) is 2x + 100, at its next call 2x + 200, …"""
 
     def items(n):
         return [(rng.normal(1, 2, 2), rng.integer(0, 10)) for _ in range(n)]
 
-    yield trial("three of six items", dataset=items(6), indices=[4, 0, 3], transform=True)
-    yield trial("all items, turned round", dataset=items(3), indices=[2, 1, 0], transform=True)
-    yield trial("no transform", dataset=items(4), indices=[1, 3], transform=False)
-    yield trial("indices in a tensor", dataset=items(5), indices=rng.permutation(5)[:3], transform=True)
-    yield trial("the same item twice", dataset=items(3), indices=[1, 1], transform=True)
-    yield trial("no items", dataset=items(2), indices=[], transform=True)
+    for name, n, indices in (
+        ("three of six items, transform(x) = 2x + 100 · (number of the call)", 6, [4, 0, 3]),
+        ("all items, turned round", 3, [2, 1, 0]),
+        ("indices in a tensor", 5, rng.permutation(5)[:3]),
+        ("the same item twice", 3, [1, 1]),
+        ("no items", 2, []),
+    ):
+        yield trial(name, dataset=items(n), indices=indices, transform=CountingTransform())
+    yield trial("no transform", dataset=items(4), indices=[1, 3], transform=None)
 
 
 class _Subset:
@@ -746,12 +748,14 @@ def _splits(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     state = generator.get_state()
     first = parts()
     if not isinstance(first, list) or not all(isinstance(part, torch.Tensor) for part in first):
-        return {"result": collect(first)}
+        inside = {type(part).__name__ for part in first} if isinstance(first, (list, tuple)) else ()
+        return {"result": " of ".join([type(first).__name__, *sorted(inside)])}
     torch.manual_seed(arguments["n"] + 1)  # the shared generator must not matter
     generator.set_state(state)
     again = parts()
     sizes = [len(part) if part.ndim == 1 else None for part in first]
     evidence = {
+        "result": "list of Tensor",
         "dtypes": [str(part.dtype) for part in first],
         "axes": [part.ndim for part in first],
         "size within 1 of its fraction of n": [
@@ -869,9 +873,10 @@ def _sampler(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     before = collect(arguments)
     sampler = apply(function, arguments)
     if not isinstance(sampler, WeightedRandomSampler):
-        return {"result": collect(sampler)}
+        return {"result": type(sampler).__name__}
     weights = torch.as_tensor(sampler.weights, dtype=torch.float64)
     return {
+        "result": "WeightedRandomSampler",
         "weights, scaled to sum to 1": (weights / weights.sum()).float(),
         "number of draws": collect(sampler.num_samples),
         "with replacement": collect(sampler.replacement),
@@ -948,12 +953,11 @@ def equal_weights(labels, generator):
 
 
 @balanced_sampler.mistake(
-    "1 − share favours rare classes, but does not make all equal: with shares 0.9 and 0.1 it draws both equally often, "
-    "with three classes no more. The weight is 1 / count."
+    "With two classes 1 − share happens to balance; with three or with one it does not. The weight is 1 / count."
 )
 def one_minus_the_share(labels, generator):
     shares = labels.bincount()[labels] / len(labels)
-    return WeightedRandomSampler(1 - shares + 1e-9, len(labels), generator=generator)
+    return WeightedRandomSampler(1 - shares, len(labels), generator=generator)
 
 
 class _Held(TorchFunctionMode):
@@ -1295,8 +1299,9 @@ def _tokenized(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
         if shows_bars:
             datasets.enable_progress_bars()
     if not isinstance(result, datasets.Dataset):
-        return {"result": collect(result)}
+        return {"result": type(result).__name__}
     return {
+        "result": "Dataset",
         "columns": {name: collect(list(result.with_format(None)[name])) for name in sorted(result.column_names)},
         "`map` was given batches": bool(maps) and all(maps),
         "vocabulary unchanged": vocabulary == arguments["vocabulary"],
