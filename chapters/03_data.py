@@ -979,11 +979,13 @@ figure
 # hand out a whole batch at once:
 
 # %% tags=["nbval-ignore-output"]
-pixels, start = train.data[:1000], time.perf_counter()
-order = torch.randperm(len(pixels))
-for chosen in order.split(10):
-    pixels[chosen]  # (10, 28, 28)
-at_once = time.perf_counter() - start
+pixels, tries = train.data[:1000], []
+for _ in range(5):
+    start = time.perf_counter()
+    for chosen in torch.randperm(len(pixels)).split(10):
+        pixels[chosen]  # (10, 28, 28)
+    tries.append(time.perf_counter() - start)
+at_once = min(tries)
 item_by_item = min(times["in memory"][0])
 print(f"item by item {item_by_item:.4f} s, a batch at once {at_once:.4f} s")
 assert at_once < item_by_item
