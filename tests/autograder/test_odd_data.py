@@ -1,0 +1,575 @@
+"""Odd answers to the exercises of chapter 3: right ones in other styles, and wrong ones that one trial gives away."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    WeightedRandomSampler,
+    default_collate,
+    get_worker_info,
+    random_split,
+)
+from torchvision.transforms import v2
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+Answers = dict[str, Callable]
+
+
+def _sampled(n, batch_size, drop_last, generator):
+    if n == 0:
+        return []
+    sampler = BatchSampler(RandomSampler(range(n), generator=generator), batch_size, drop_last)
+    return [torch.tensor(batch) for batch in sampler]
+
+
+def _popped(n, batch_size, drop_last, generator):
+    left, batches = torch.randperm(n, generator=generator), []
+    while len(left) >= (batch_size if drop_last else 1):
+        batches.append(left[:batch_size])
+        left = left[batch_size:]
+    return batches
+
+
+class DenormalizeModule(nn.Module):
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64).view(-1, 1, 1))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float64).view(-1, 1, 1))
+
+    def forward(self, inputs):
+        return (inputs.double() * self.std + self.mean).to(inputs.dtype)
+
+
+class DenormalizeTransform(v2.Transform):
+    def __init__(self, mean, std):
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def transform(self, inpt, params):
+        mean, std = (torch.as_tensor(v, dtype=inpt.dtype)[:, None, None] for v in (self.mean, self.std))
+        return torch.addcmul(mean, inpt, std)
+
+
+class DenormalizeByNormalize:
+    def __init__(self, mean, std):
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
+        self.undo = v2.Normalize((-mean / std).tolist(), (1 / std).tolist())
+
+    def __call__(self, images):
+        return self.undo(images)
+
+
+def _counted_by_hand(sentences, min_count):
+    counts = defaultdict(int)
+    for sentence in sentences:
+        for word in sentence.lower().split():
+            counts[word] += 1
+    ordered = sorted(counts)
+    ordered.sort(key=counts.get, reverse=True)
+    vocabulary = {}
+    for word in ordered:
+        if counts[word] >= min_count:
+            vocabulary[word] = len(vocabulary) + 2
+    return vocabulary
+
+
+class WindowsInAdvance(Dataset):
+    def __init__(self, series, size, horizon, step=1):
+        last = len(series) - size - horizon
+        self.items = [(series[i : i + size], series[i + size : i + size + horizon]) for i in range(0, last + 1, step)]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+class Window(NamedTuple):
+    input: torch.Tensor
+    target: torch.Tensor
+
+
+class WindowsByHand:
+    def __init__(self, series, size, horizon):
+        self.s, self.n, self.h = series.clone(), size, horizon
+
+    def __len__(self):
+        count = self.s.shape[0] - (self.n + self.h) + 1
+        return count if count > 0 else 0
+
+    def __getitem__(self, i):
+        if i < 0:
+            i += len(self)
+        if i < 0 or i >= len(self):
+            raise IndexError("no such window")
+        both = self.s.narrow(0, i, self.n + self.h)
+        return Window(*both.split([self.n, self.h]))
+
+
+class WindowsAsLists(WindowsByHand):
+    def __getitem__(self, i):
+        return list(super().__getitem__(i))
+
+
+class SubsetOfSubset(Subset):
+    def __init__(self, dataset, indices, transform=None):
+        super().__init__(dataset, indices)
+        self.transform = transform or (lambda image: image)
+
+    def __getitem__(self, k):
+        item = list(super().__getitem__(k))
+        item[0] = self.transform(item[0])
+        return item
+
+    def __getitems__(self, indices):
+        return [self[k] for k in indices]
+
+
+def _collated_in_numpy(batch):
+    longest = max((len(ids) for ids, _ in batch), default=0)
+    ids = np.zeros((len(batch), longest), dtype=np.int64)
+    mask = np.zeros((len(batch), longest), dtype=bool)
+    for row, (sentence, _) in enumerate(batch):
+        ids[row, : len(sentence)] = sentence.numpy()
+        mask[row, : len(sentence)] = True
+    return torch.from_numpy(ids), torch.from_numpy(mask), torch.LongTensor([label for _, label in batch])
+
+
+def _masks_padded(batch):
+    pad = nn.utils.rnn.pad_sequence
+    ids = pad([ids for ids, _ in batch], batch_first=True)
+    mask = pad([torch.ones_like(ids, dtype=torch.bool) for ids, _ in batch], batch_first=True)
+    return ids, mask, torch.stack([torch.tensor(label) for _, label in batch])
+
+
+def _largest_remainders(n, fractions, generator):
+    sizes = [int(n * fraction) for fraction in fractions]
+    by_rest = sorted(range(len(sizes)), key=lambda i: sizes[i] - n * fractions[i])
+    for i in by_rest[: n - sum(sizes)]:
+        sizes[i] += 1
+    return list(torch.randperm(n, generator=generator).split(sizes))
+
+
+def _by_random_keys(n, fractions, generator):
+    order = torch.rand(n, generator=generator, dtype=torch.float64).argsort()
+    ends = (torch.tensor(fractions, dtype=torch.float64).cumsum(0) * n).round().long()
+    return [part.sort().values for part in order.tensor_split(ends[:-1])]
+
+
+def _item_by_item(n, fractions, generator):
+    """Each index goes to the part that is most behind: a right way that shuffles as it goes."""
+    parts = [[] for _ in fractions]
+    for done, index in enumerate(torch.randperm(n, generator=generator).tolist(), start=1):
+        part = max(range(len(parts)), key=lambda p: done * fractions[p] - len(parts[p]))
+        parts[part].append(index)
+    return [torch.tensor(part, dtype=torch.int64) for part in parts]
+
+
+class BalancedSampler(WeightedRandomSampler):
+    def __init__(self, labels, generator):
+        counts = Counter(labels.tolist())
+        weights = [1 / (counts[label] * len(counts)) for label in labels.tolist()]
+        super().__init__(weights, num_samples=len(labels), replacement=True, generator=generator)
+
+
+def _welford(dataset, batch_size=256):
+    count, mean, spread = 0, 0.0, 0.0
+    for i in range(len(dataset)):
+        image = dataset[i][0]
+        pixels = image.double().flatten(1)
+        new, new_mean = pixels.shape[1], pixels.mean(1)
+        delta = new_mean - mean
+        mean = mean + delta * new / (count + new)
+        spread = spread + (pixels - new_mean[:, None]).square().sum(1) + delta**2 * count * new / (count + new)
+        count += new
+    return mean.to(image.dtype), (spread / count).sqrt().to(image.dtype)
+
+
+def _two_passes(dataset, batch_size=256):
+    def loader():
+        return DataLoader(dataset, batch_size=batch_size, shuffle=True)
+
+    dtype = dataset[0][0].dtype
+    n = sum(images[:, 0].numel() for images, _ in loader())
+    mean = sum(torch.einsum("bchw->c", images.double()) for images, _ in loader()) / n
+    variance = sum((images.double() - mean[:, None, None]).square().sum((0, 2, 3)) for images, _ in loader()) / n
+    return mean.to(dtype), variance.sqrt().to(dtype)
+
+
+def _stats_in_numpy(dataset, batch_size=256):
+    count, total, squares = 0, 0, 0
+    for image, _ in dataset:
+        pixels = image.numpy().astype(np.float64)
+        count += pixels[0].size
+        total = total + pixels.sum((1, 2))
+        squares = squares + (pixels**2).sum((1, 2))
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return torch.from_numpy(mean).to(image.dtype), torch.from_numpy(std).to(image.dtype)
+
+
+def _keeps_the_batches(dataset, batch_size=256):
+    batches = [images for images, _ in DataLoader(dataset, batch_size)]
+    images = torch.cat(batches).double()
+    dtype = batches[0].dtype
+    return images.mean((0, 2, 3)).to(dtype), images.std((0, 2, 3), correction=0).to(dtype)
+
+
+def _lists_the_batches(dataset, batch_size=256):
+    batches = [images.double() for images, _ in DataLoader(dataset, batch_size)]
+    n = sum(batch[:, 0].numel() for batch in batches)
+    mean = sum(batch.sum((0, 2, 3)) for batch in batches) / n
+    variance = sum((batch - mean[:, None, None]).square().sum((0, 2, 3)) for batch in batches) / n
+    dtype = dataset[0][0].dtype
+    return mean.to(dtype), variance.sqrt().to(dtype)
+
+
+class Runs(IterableDataset):
+    """As in PyTorch's documentation: each worker a run of the lines, the last ones perhaps less."""
+
+    def __init__(self, lines):
+        super().__init__()
+        self.lines = tuple(lines)
+
+    def __iter__(self):
+        start, end, info = 0, len(self.lines), get_worker_info()
+        if info is not None:
+            per_worker = -(-end // info.num_workers)
+            start = info.id * per_worker
+            end = min(start + per_worker, end)
+        for i in range(start, end):
+            yield self.lines[i]
+
+
+class EveryNth(IterableDataset):
+    def __init__(self, lines):
+        self.lines = lines
+
+    def __iter__(self):
+        info = torch.utils.data.get_worker_info()
+        number, count = (info.id, info.num_workers) if info else (0, 1)
+        return (line for i, line in enumerate(self.lines) if i % count == number)
+
+
+class NotIterableDataset:
+    def __init__(self, lines):
+        self.lines = lines
+
+    __iter__ = EveryNth.__iter__
+
+
+class Hashed(EveryNth):
+    def __iter__(self):
+        info = get_worker_info()
+        for line in self.lines:
+            if info is None or sum(map(ord, line)) % info.num_workers == info.id:
+                yield line
+
+
+def _mapped_with_input_columns(dataset, vocabulary):
+    def ids(texts):
+        return {"input_ids": [[vocabulary.get(w, 1) for w in t.lower().split()] for t in texts]}
+
+    return dataset.map(ids, input_columns="text", batched=True, batch_size=2, load_from_cache_file=False)
+
+
+def _mapped_to_arrays(dataset, vocabulary):
+    known = defaultdict(lambda: 1, vocabulary)
+
+    def ids(batch):
+        batch["input_ids"] = [np.array([known[w] for w in t.lower().split()], dtype=np.int64) for t in batch["text"]]
+        return batch
+
+    return dataset.map(ids, None, False, None, True).with_format("torch")
+
+
+def _added_without_map(dataset, vocabulary):
+    ids = [[vocabulary.get(w, 1) for w in t.lower().split()] for t in dataset["text"]]
+    return dataset.add_column("input_ids", ids)
+
+
+def _split_through_numpy(features, labels, held_out, generator):
+    order = torch.randperm(len(features), generator=generator).numpy()
+    cut = len(order) - held_out
+    x, y = features.numpy()[order], labels.numpy()[order]
+    x = (x - x[:cut].mean(0)) / x[:cut].std(0)
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    return (x[:cut], y[:cut]), (x[cut:], y[cut:])
+
+
+class FunctionalLoader:
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=None, generator=None, **more):
+        self.__dict__.update(locals())
+        self.collate_fn = collate_fn or default_collate
+
+    def _batches(self):
+        class Fixed:
+            def __iter__(inner):
+                n = len(self.dataset)
+                return iter(torch.randperm(n, generator=self.generator).tolist() if self.shuffle else range(n))
+
+            def __len__(inner):
+                return len(self.dataset)
+
+        return BatchSampler(Fixed(), self.batch_size, self.drop_last)
+
+    def __len__(self):
+        return len(self._batches())
+
+    def __iter__(self):
+        return (self.collate_fn([self.dataset[i] for i in chosen]) for chosen in self._batches())
+
+
+class LoaderByState:
+    """An iterator class of its own, with `__next__`."""
+
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=default_collate, generator=None):
+        self.ds, self.bs, self.sh, self.dl, self.cf, self.g = (
+            dataset,
+            batch_size,
+            shuffle,
+            drop_last,
+            collate_fn,
+            generator,
+        )
+
+    def __len__(self):
+        return len(self.ds) // self.bs if self.dl else -(-len(self.ds) // self.bs)
+
+    def __iter__(self):
+        n = len(self.ds)
+        self.order = torch.randperm(n, generator=self.g) if self.sh else torch.arange(n)
+        self.at = 0
+        return self
+
+    def __next__(self):
+        if self.at >= len(self):
+            raise StopIteration
+        chosen = self.order[self.at * self.bs : (self.at + 1) * self.bs]
+        self.at += 1
+        return self.cf([self.ds[int(i)] for i in chosen])
+
+
+class TorchLoader:
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=default_collate, generator=None):
+        self.loader = DataLoader(
+            dataset, batch_size, shuffle, drop_last=drop_last, collate_fn=collate_fn, generator=generator
+        )
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
+class TransformedTwice(SubsetOfSubset):
+    def __getitem__(self, k):
+        image, label = super().__getitem__(k)
+        return self.transform(image), label
+
+
+class Backwards(EveryNth):
+    def __iter__(self):
+        return reversed(list(super().__iter__()))
+
+
+class ListedLoader(FunctionalLoader):
+    def __iter__(self):
+        return iter(list(super().__iter__()))
+
+
+class OneEpoch(FunctionalLoader):
+    def __iter__(self):
+        self.running = getattr(self, "running", None) or super().__iter__()
+        return self.running
+
+
+RIGHT: dict[str, Answers] = {
+    "epoch_batches": {"torch's samplers": _sampled, "cut off from the front": _popped},
+    "Denormalize": {
+        "a module": DenormalizeModule,
+        "a v2 transform": DenormalizeTransform,
+        "Normalize with other numbers": DenormalizeByNormalize,
+    },
+    "number_words": {"counted by hand": _counted_by_hand},
+    "WindowDataset": {"in advance": WindowsInAdvance, "by hand": WindowsByHand, "pairs as lists": WindowsAsLists},
+    "TransformedSubset": {"a Subset, items as lists": SubsetOfSubset},
+    "pad_collate": {"in NumPy": _collated_in_numpy, "masks padded as well": _masks_padded},
+    "split_indices": {
+        "largest remainders": _largest_remainders,
+        "random keys, parts sorted": _by_random_keys,
+        "item by item": _item_by_item,
+    },
+    "balanced_sampler": {
+        "a subclass, a list of weights": BalancedSampler,
+        "heavy weights": lambda labels, generator: WeightedRandomSampler(
+            1e4 / labels.bincount().float()[labels], len(labels), True, generator
+        ),
+    },
+    "channel_stats": {"Welford": _welford, "two shuffled passes": _two_passes, "in NumPy": _stats_in_numpy},
+    "ShardedLines": {"runs": Runs, "a generator": EveryNth},
+    "tokenize_reviews": {"input_columns": _mapped_with_input_columns, "arrays, positional": _mapped_to_arrays},
+    "standardised_split": {"in NumPy": _split_through_numpy},
+    "Loader": {"a BatchSampler": FunctionalLoader, "an iterator with __next__": LoaderByState},
+}
+
+WRONG: dict[str, Answers] = {
+    "epoch_batches": {
+        "lists of numbers": lambda n, batch_size, drop_last, generator: [
+            batch.tolist() for batch in _popped(n, batch_size, drop_last, generator)
+        ],
+        "split": lambda n, batch_size, drop_last, generator: torch.randperm(n, generator=generator).split(batch_size),
+    },
+    "Denormalize": {
+        "squeezed": lambda mean, std: lambda images: DenormalizeModule(mean, std)(images).squeeze(),
+        "a batch only": lambda mean, std: (
+            lambda images: DenormalizeModule(mean, std)(images if images.ndim == 4 else images[None])
+        ),
+    },
+    "number_words": {
+        "most_common": lambda sentences, min_count: {
+            word: i
+            for i, (word, count) in enumerate(Counter(" ".join(sentences).lower().split()).most_common(), 2)
+            if count >= min_count
+        },
+        "without punctuation": lambda sentences, min_count: _counted_by_hand(
+            [sentence.replace(",", "") for sentence in sentences], min_count
+        ),
+    },
+    "WindowDataset": {
+        "one target": type(
+            "LastStep", (WindowsByHand,), {"__getitem__": lambda self, i: (WindowsByHand.__getitem__(self, i)[0], 0)}
+        ),
+        "KeyError": type("Keyed", (WindowsByHand,), {"__getitem__": lambda self, i: dict(enumerate(self))[i]}),
+    },
+    "TransformedSubset": {
+        "transformed twice": TransformedTwice,
+    },
+    "pad_collate": {
+        "-1 as padding": lambda batch: (
+            nn.utils.rnn.pad_sequence([ids for ids, _ in batch], batch_first=True, padding_value=-1),
+            *_collated_in_numpy(batch)[1:],
+        ),
+        "float labels": lambda batch: (*_collated_in_numpy(batch)[:2], torch.tensor([float(y) for _, y in batch])),
+        "always 100 steps": lambda batch: tuple(
+            torch.nn.functional.pad(part, (0, 100)) if part.ndim == 2 else part for part in _collated_in_numpy(batch)
+        ),
+    },
+    "split_indices": {
+        "random_split": lambda n, fractions, generator: [
+            torch.tensor(part.indices) for part in random_split(range(n), fractions, generator)
+        ],
+        "always the same seed": lambda n, fractions, generator: _by_random_keys(n, fractions, generator.manual_seed(0)),
+        "turned round": lambda n, fractions, generator: [
+            (part + torch.randint(max(1, n), (), generator=generator)) % max(1, n)
+            for part in _by_random_keys(n, fractions, generator)
+        ],
+        "a tuple": lambda n, fractions, generator: tuple(_by_random_keys(n, fractions, generator)),
+    },
+    "balanced_sampler": {
+        "the weights alone": lambda labels, generator: 1 / labels.bincount()[labels],
+        "a root": lambda labels, generator: WeightedRandomSampler(
+            labels.bincount()[labels] ** -0.5, len(labels), generator=generator
+        ),
+        "a generator of its own": lambda labels, generator: BalancedSampler(
+            labels, torch.Generator().manual_seed(generator.initial_seed())
+        ),
+    },
+    "channel_stats": {
+        "one long tensor": _keeps_the_batches,
+        "a list of batches": _lists_the_batches,
+        "means of means": lambda dataset, batch_size=256: (
+            torch.stack([images.mean((0, 2, 3)) for images, _ in DataLoader(dataset, batch_size)]).mean(0),
+            _welford(dataset)[1],
+        ),
+        "drop_last": lambda dataset, batch_size=256: _two_passes(
+            Subset(dataset, range(max(1, len(dataset) // batch_size * batch_size))), batch_size
+        ),
+    },
+    "ShardedLines": {
+        "no IterableDataset": NotIterableDataset,
+        "shared by a hash": Hashed,
+        "backwards": Backwards,
+    },
+    "tokenize_reviews": {
+        "add_column": _added_without_map,
+        "row by row, in one batch": lambda dataset, vocabulary: dataset.map(
+            lambda row: {"input_ids": [vocabulary.get(w, 1) for w in row["text"].lower().split()]}, batched=False
+        ),
+    },
+    "standardised_split": {
+        "shuffled before": lambda features, labels, held_out, generator: _split_through_numpy(
+            features.flip(0), labels.flip(0), held_out, generator
+        ),
+        "a safe divisor": lambda features, labels, held_out, generator: tuple(
+            (x * 0.99, y) for x, y in _split_through_numpy(features, labels, held_out, generator)
+        ),
+    },
+    "Loader": {
+        "torch's own": TorchLoader,
+        "all batches at once": ListedLoader,
+        "one epoch": OneEpoch,
+    },
+}
+
+
+def _cases(table: dict[str, Answers]) -> list[Any]:
+    return [
+        pytest.param(exercise, answer, id=f"{exercise}: {style}")
+        for exercise, answers in table.items()
+        for style, answer in answers.items()
+    ]
+
+
+@cache
+def _expected(name: str, seed: int) -> list[dict[str, Any]]:
+    exercise = all_exercises()[name]
+    return attempt(exercise, solution(exercise), seed)
+
+
+def _status(name: str, answer: Callable, seed: int) -> Status:
+    exercise = all_exercises()[name]
+    return judge(exercise, _expected(name, seed), attempt(exercise, answer, seed)).status
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    assert [_status(name, answer, seed) for seed in range(4)] == [Status.CORRECT] * 4
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in [_status(name, answer, seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_has_odd_answers(table):
+    assert set(table) == {exercise.name for exercise in all_exercises().values() if exercise.chapter == "data"}
+
+
+def test_a_loader_of_pytorch_can_use_what_was_written():
+    """The judge imitates workers; here the solution meets real ones' loader, and the samplers theirs."""
+    lines = solution(all_exercises()["ShardedLines"])(["a", "b", "c"])
+    assert list(DataLoader(lines, batch_size=2)) == [["a", "b"], ["c"]]
+    windows = solution(all_exercises()["WindowDataset"])(torch.arange(6.0), 2, 1)
+    inputs, targets = next(iter(DataLoader(windows, batch_size=3, sampler=SequentialSampler(windows))))
+    assert inputs.shape == (3, 2) and targets.shape == (3, 1)
