@@ -13,4 +13,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "swapping two axes is the same in either order",
     ("top_k_accuracy", "logits.topk(k, dim=1) → logits.topk(k)"): "topk takes the last axis where none is given",
     ("weighted_mse", "0 → -1"): "predictions have shape (n, 1), so the first column is the last",
+    # 04 modules
+    (
+        "Dropout",
+        "torch.rand_like(x) >= self.p → torch.rand_like(x) > self.p",
+    ): "they differ only where a draw is exactly p",
+    (
+        "Linear",
+        "1 / math.sqrt(in_features) → 1 * math.sqrt(in_features)",
+    ): "the distribution of the first weights is the student's",
+    ("Linear", "1 → 2"): "the distribution of the first weights is the student's",
 }
