@@ -455,8 +455,6 @@ print(kept)
 # Call the module, never `forward`. A hook that keeps a tensor keeps `output.detach().clone()`, and is removed after
 # use.
 # :::
-#
-# *Exercise:* `capture`.
 
 # %% [markdown]
 # ## Does it learn?
@@ -503,6 +501,22 @@ assert untrained < 0.3 and 0.7 < trained < 0.9
 # %% [markdown]
 # From guessing, about 0.1, to about 0.8 after 160 batches. Printed as a share it is 0.8; it is 80 % only after
 # multiplying by 100, which is easily forgotten.
+#
+# **What goes wrong in practice.** One wants right classes, so one puts the class itself into the loss. But `argmax`
+# jumps from class to class. It has no gradient, and the graph ends there:
+
+# %% tags=["raises-exception"]
+classes = mlp(images[:64]).argmax(1).float()  # (batch,)
+F.mse_loss(classes, labels[:64].float()).backward()
+
+# %%
+F.cross_entropy(mlp(images[:64]), labels[:64]).backward()
+print("the gradient arrives:", mlp[1].weight.grad.any().item())
+
+# %% [markdown]
+# :::{important} To remember
+# Losses take logits. `argmax` is for reading the result.
+# :::
 
 # %% [markdown]
 # ## What does a convolution save?
@@ -697,7 +711,8 @@ print(f"mean of feature 0 after the layer in evaluation: {norm(x)[:, 0].mean():.
 
 # %% [markdown]
 # The mean of the batch is near 10. One step has moved the running mean a tenth of the way from 0: `momentum` is 0.1,
-# the share of the *new* batch. So after one batch the evaluation still subtracts 1 where it should subtract 10. After a
+# the share of the *new* batch. So after one batch the evaluation still subtracts about 1 where it should subtract 10,
+# and divides by a spread that has not arrived either. After a
 # hundred batches the buffers have arrived.
 #
 # Three details matter when you write the layer yourself. The variance that normalises divides by n, the one that goes
@@ -745,13 +760,13 @@ with torch.no_grad():
 # Transformers use it (chapter 7). A heat map of two samples shows the difference: batch norm works down the columns,
 # layer norm along the rows.
 
-# %% mystnb={"figure": {"caption": "Three samples with four features: the input, normalised per column (batch norm), and per row (layer norm).", "name": "fig-modules-norms"}, "image": {"alt": "Three tables of 3 by 4: the input from 1 to 80; batch norm, where all columns are alike; layer norm, where all rows are alike."}}
-x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 10.0, 15.0, 20.0], [20.0, 40.0, 60.0, 80.0]])  # (batch, features)
+# %% mystnb={"figure": {"caption": "Three samples with four features: the input, normalised per column (batch norm), and per row (layer norm).", "name": "fig-modules-norms"}, "image": {"alt": "Three tables of 3 by 4: the input; batch norm, where all columns are alike; layer norm, where each row spreads from -1.34 to 1.34."}}
+x = torch.tensor([[0.5, 1.0, 1.5, 2.0], [-0.5, -1.0, -1.5, -2.0], [1.0, 2.0, 3.0, 4.0]])  # (batch, features)
 with torch.no_grad():
     tables = {"input": x, "nn.BatchNorm1d(4)": nn.BatchNorm1d(4)(x), "nn.LayerNorm(4)": nn.LayerNorm(4)(x)}
 heat_map(
     tables,
-    alt="Three tables of 3 by 4: the input from 1 to 80; batch norm, where all columns are alike; layer norm, where all rows are alike.",
+    alt="Three tables of 3 by 4: the input; batch norm, where all columns are alike; layer norm, where each row spreads from -1.34 to 1.34.",
 )
 
 # %% [markdown]
@@ -774,7 +789,7 @@ heat_map(
 # layer without shortcuts: about all, about a hundredth, or next to nothing?
 # :::
 
-# %% mystnb={"figure": {"caption": "Norm of the gradient on its way from the last of 40 layers to the first, as a power of ten.", "name": "fig-modules-gradients"}, "image": {"alt": "Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays near 0."}}
+# %% mystnb={"figure": {"caption": "Norm of the gradient on its way from the last of 40 layers to the first, as a power of ten.", "name": "fig-modules-gradients"}, "image": {"alt": "Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and 1."}}
 
 
 def gradient_norms(residual, depth=40, width=64):
@@ -797,12 +812,12 @@ learning_curves(
     norms,
     ylabel="log10 of the norm",
     xlabel="layer",
-    alt="Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays near 0.",
+    alt="Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and 1.",
 )
 
 # %% [markdown]
-# Without shortcuts each layer takes its share, and next to nothing is left. A sum passes the gradient on to both its
-# terms (chapter 2), so with shortcuts it has a way past every layer.
+# Without shortcuts each layer takes its share, and next to nothing is left. With them it even grew about tenfold. A sum
+# passes the gradient on to both its terms (chapter 2), so with shortcuts it has a way past every layer.
 #
 # The block of the residual networks of 2015 has two convolutions, each with a batch norm. Where its output has another
 # shape than its input, the two cannot be added:
