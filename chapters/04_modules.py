@@ -660,8 +660,7 @@ image_grid(
 # × 10 places left, each of which sums up a larger piece of the picture. Note `name=name` in the hook: a function made
 # in a loop reads the loop's variable when it *runs*, so without it both hooks would write under `"conv2"`.
 #
-# There are also hooks before `forward` (`register_forward_pre_hook`) and on gradients
-# (`register_full_backward_hook`).
+# There are also hooks before `forward` (`register_forward_pre_hook`) and on gradients (`register_full_backward_hook`).
 #
 # :::{important} To remember
 # `named_modules()` lists the names, `get_submodule(name)` finds the layer, a forward hook shows what it gives.
@@ -712,8 +711,7 @@ print(f"mean of feature 0 after the layer in evaluation: {norm(x)[:, 0].mean():.
 # %% [markdown]
 # The mean of the batch is near 10. One step has moved the running mean a tenth of the way from 0: `momentum` is 0.1,
 # the share of the *new* batch. So after one batch the evaluation still subtracts about 1 where it should subtract 10,
-# and divides by a spread that has not arrived either. After a
-# hundred batches the buffers have arrived.
+# and divides by a spread that has not arrived either. After a hundred batches the buffers have arrived.
 #
 # Three details matter when you write the layer yourself. The variance that normalises divides by n, the one that goes
 # into `running_var` by n − 1. No graph hangs on the buffers. And a batch of one sample has no variance:
@@ -1036,8 +1034,7 @@ with torch.device("meta"):
 # ## How do I teach a trained network something new?
 #
 # A trained network has learned more than its classes: the layers before the last have learned what to look at. Keep
-# them,
-# **frozen**, and replace the last one, the *head*. Our LeNet knows ten garments. Its new task has two classes:
+# them, **frozen**, and replace the last one, the *head*. Our LeNet knows ten garments. Its new task has two classes:
 # something worn on the feet (labels 5, 7 and 9), or not. We give it only 200 pictures.
 #
 # :::{admonition} Predict
