@@ -49,11 +49,11 @@ def _unseen():
 
 
 def _made(module):
-    return {"what the class makes": "an nn.Module" if isinstance(module, nn.Module) else collect(module)}
+    return {"made object": "an nn.Module" if isinstance(module, nn.Module) else collect(module)}
 
 
 def _is_module(evidence):
-    return evidence["what the class makes"] == "an nn.Module"
+    return evidence["made object"] == "an nn.Module"
 
 
 def _shapes(named):
@@ -280,7 +280,7 @@ def _linear_layer(function, arguments):
     _backward(y)
     evidence["output"] = collect(y)
     evidence["gradients"] = {name: collect(p.grad) for name, p in module.named_parameters()} | {"x": collect(x.grad)}
-    evidence["x is unchanged"] = torch.equal(x, arguments["x"])
+    evidence["x unchanged"] = torch.equal(x, arguments["x"])
     evidence["functions used that are not allowed"] = forbidden.text()
     return evidence
 
@@ -419,11 +419,11 @@ def _dropout_layer(function, arguments):
         evidence["columns dropped whole"] = int((~kept).all(0).sum())
         evidence["rows with the same elements dropped"] = len(kept) - len(kept.unique(dim=0))
         evidence["columns with the same elements dropped"] = kept.shape[1] - kept.unique(dim=1).shape[1]
-        evidence["the second call drops the same"] = torch.equal(kept, again != 0)
+        evidence["same elements dropped by the second call"] = torch.equal(kept, again != 0)
         evidence["dtype"] = str(once.dtype)
     else:
         evidence["output in training"] = collect(once)
-    evidence["input is unchanged"] = torch.equal(leaf, x)
+    evidence["input unchanged"] = torch.equal(leaf, x)
     module.eval()
     with forbidden:
         evidence["output in evaluation"] = collect(module(x.clone()))
@@ -586,16 +586,16 @@ def _capturing(function, arguments):
     model, x = arguments["model"], arguments["x"]
     mode, state, before = model.training, collect(model), x.clone()
     result, raised = _attempted(function, arguments)
-    evidence = {"an error reaches the caller": raised, "result": collect(result)}
+    evidence = {"error reached the caller": raised, "result": collect(result)}
     if isinstance(result, dict):
         evidence["requires a gradient"] = {
             str(name): output.requires_grad for name, output in result.items() if isinstance(output, torch.Tensor)
         }
     evidence["hooks left on the model"] = _hooks(model)
-    evidence["the model is in training mode"] = [mode, model.training]
-    evidence["x is unchanged"] = torch.equal(before, x)
+    evidence["training mode before and after"] = [mode, model.training]
+    evidence["x unchanged"] = torch.equal(before, x)
     now = collect(model)
-    evidence["the state is unchanged"] = all(torch.equal(state.value[name], now.value[name]) for name in state.value)
+    evidence["state unchanged"] = all(torch.equal(state.value[name], now.value[name]) for name in state.value)
     return evidence
 
 
@@ -737,7 +737,7 @@ def _with_new_head(function, arguments):
     before = model.state_dict()
     options = dict(arguments)
     result = apply(function, options)
-    evidence = {"returns the model itself": result is model}
+    evidence = {"returned model is the one passed in": result is model}
     if not isinstance(result, nn.Module):
         return evidence | {"result": collect(result)}
     old = {key: tensor for key, tensor in result.state_dict().items() if not key.startswith(f"{name}.")}
@@ -747,25 +747,25 @@ def _with_new_head(function, arguments):
     try:
         head = result.get_submodule(name)
     except AttributeError:
-        return evidence | {"the new layer": "missing"}
-    evidence["the new layer"] = f"{type(head).__name__}, {getattr(head, 'in_features', None)} inputs"
+        return evidence | {"new layer": "missing"}
+    evidence["new layer"] = f"{type(head).__name__}, {getattr(head, 'in_features', None)} inputs"
     if not isinstance(head, nn.Linear):
         return evidence
     weight = head.weight.detach().clone()
-    evidence["its starting weights"] = {
+    evidence["new layer's starting weights"] = {
         "finite": bool(weight.isfinite().all()),
         "all zero": not weight.any(),
         "those of the old layer": torch.equal(weight, before[f"{name}.weight"]),
         "part of the old layer": weight.shape[1:] == before[f"{name}.weight"].shape[1:]
         and bool((weight[:1] == before[f"{name}.weight"][:1]).all()),
     }
-    evidence["it is in training mode"] = [model.training, head.training]
+    evidence["training mode of the model and the new layer"] = [model.training, head.training]
     for parameter in head.parameters():
         _put(parameter, torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
     try:
-        evidence["its output"] = collect(head(torch.linspace(0, 1, head.in_features, dtype=weight.dtype)))
+        evidence["new layer's output"] = collect(head(torch.linspace(0, 1, head.in_features, dtype=weight.dtype)))
     except RuntimeError:
-        evidence["its output"] = "a RuntimeError: weight and number of inputs do not agree"
+        evidence["new layer's output"] = "a RuntimeError: weight and number of inputs do not agree"
     return evidence
 
 
@@ -889,9 +889,10 @@ def _lenet(function, arguments):
     evidence["shape of the output"] = list(logits.shape) if isinstance(logits, torch.Tensor) else collect(logits)
     if evidence["shape of the output"] != [len(images), classes]:
         return evidence
-    evidence["a second run gives the same"] = torch.equal(logits, module(images))
+    evidence["output of a second run"] = "the same" if torch.equal(logits, module(images)) else "another"
     alone = module(images[:1])
-    evidence["images do not influence each other"] = torch.allclose(alone[0], logits[0], atol=1e-4)
+    independent = torch.allclose(alone[0], logits[0], atol=1e-4)
+    evidence["influence of the other images of a batch"] = "none" if independent else "some"
     _backward(logits)
     evidence["parameters that a gradient reaches"] = sorted(
         list(shape) for shape, p in by_shape.items() if p.grad is not None and bool(p.grad.any())
@@ -904,11 +905,11 @@ def _lenet(function, arguments):
     _make_smooth(by_shape, classes, arguments["offset"])
     blocks = arguments["blocks"].repeat_interleave(4, -1).repeat_interleave(4, -2)  # (k, 1, 28, 28)
     slopes = (module(0.1 * blocks) - module(-0.1 * blocks))[:, 0]
-    evidence["response to each image, beside that to a white one"] = collect(slopes[1:] / slopes[0])
+    evidence["response to patterned images, relative to a white one"] = collect(slopes[1:] / slopes[0])
     if "num_classes" not in arguments:  # once is enough, since this takes 16 runs
-        evidence["a bend after the layer"] = {
-            str(shape[0]): _bends(module, by_shape, classes, shape) for shape in (CONV1, CONV2, FC1, FC2)
-        }
+        for shape in (CONV1, CONV2, FC1, FC2):
+            found = _bends(module, by_shape, classes, shape)
+            evidence[f"activation after the layer with {shape[0]} outputs"] = "found" if found else "missing"
     return evidence
 
 
@@ -1114,13 +1115,13 @@ def _batch_norm(function, arguments):
         evidence[f"output in training, batch {number}"] = collect(y)
         buffers = dict(module.named_buffers())
         evidence[f"buffers after batch {number}"] = collect(buffers)
-        evidence[f"a graph hangs on the buffers after batch {number}"] = any(b.requires_grad for b in buffers.values())
-        if evidence[f"a graph hangs on the buffers after batch {number}"]:
+        evidence[f"graph on the buffers after batch {number}"] = any(b.requires_grad for b in buffers.values())
+        if evidence[f"graph on the buffers after batch {number}"]:
             return evidence
         _backward(y)
         gradients = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
         evidence[f"gradients, batch {number}"] = collect(gradients)
-        evidence[f"batch {number} is unchanged"] = torch.equal(x, batch)
+        evidence[f"batch {number} unchanged"] = torch.equal(x, batch)
     module.eval()
     with forbidden:
         evidence["output in evaluation"] = collect(module(arguments["x"].clone()))
@@ -1363,13 +1364,13 @@ def _saving(function, arguments):
         try:
             stored = safetensors.torch.load(path.read_bytes())
         except safetensors.SafetensorError:
-            return evidence | {"the file": "not in the format of safetensors"}
-    evidence["the file"] = "in the format of safetensors"
-    evidence["stored names, each tied one as its first"] = sorted(names.get(name, name) for name in stored)
+            return evidence | {"format of the file": "not safetensors"}
+    evidence["format of the file"] = "safetensors"
+    evidence["stored names (of tied ones the first)"] = sorted(names.get(name, name) for name in stored)
     evidence["stored tensors"] = {names.get(name, name): collect(tensor) for name, tensor in stored.items()}
-    evidence["the model afterwards"] = collect(model)
-    evidence["still tied"] = names == _one_name_each(model)
-    evidence["the model is unchanged"] = not _differ(state, model)
+    evidence["model afterwards"] = collect(model)
+    evidence["weights still tied"] = names == _one_name_each(model)
+    evidence["model unchanged"] = not _differ(state, model)
     return evidence
 
 
@@ -1460,14 +1461,14 @@ def _loading(function, arguments):
         path = Path(folder) / str(asked)
         safetensors.torch.save_file(asked.tensors, path)
         _, raised = _attempted(function, {"model": model, "path": path if asked.is_path else str(path)})
-        evidence = {"an error was raised": raised}
+        evidence = {"error raised": raised}
     if raised:
         return evidence
-    evidence["the model's state"] = collect(model)
-    evidence["still tied"] = names == _one_name_each(model)
-    evidence["its parameters are the same objects"] = objects == [id(p) for p in model.parameters()]
+    evidence["model's state"] = collect(model)
+    evidence["weights still tied"] = names == _one_name_each(model)
+    evidence["parameters are the same objects"] = objects == [id(p) for p in model.parameters()]
     evidence["requires a gradient"] = {name: p.requires_grad for name, p in model.named_parameters()}
-    evidence["it stays in its mode"] = mode == model.training
+    evidence["mode kept"] = mode == model.training
     return evidence
 
 
@@ -1597,7 +1598,7 @@ def _residual(function, arguments):
     y = module(leaf)
     evidence["output in training"] = collect(y)
     _backward(y)
-    evidence["input is unchanged"] = torch.equal(leaf, x)
+    evidence["input unchanged"] = torch.equal(leaf, x)
     evidence["gradient of the input"] = collect(leaf.grad)
     evidence["gradients of the filters"] = {role: collect(layer.weight.grad) for role, (layer, _) in roles.items()}
     evidence["running means afterwards"] = {role: collect(norm.running_mean) for role, (_, norm) in roles.items()}
@@ -1793,7 +1794,7 @@ def _scaled_mlp(function, arguments):
         return evidence
     parameters = list(module.parameters())
     evidence["shapes of the parameters"] = _sorted_shapes(parameters)
-    evidence["buffers"] = collect(dict(sorted(module.named_buffers())))
+    evidence["buffers"] = collect({name: b for name, b in sorted(module.named_buffers()) if name in ("mean", "std")})
     evidence["mean and std in the state_dict"] = sorted({"mean", "std"} & module.state_dict().keys())
     widths = arguments["sizes"]
     wanted = [[b, a] for a, b in pairwise(widths)] + [[b] for b in widths[1:]]
@@ -1809,7 +1810,7 @@ def _scaled_mlp(function, arguments):
         _put(bias, arguments["biases"][layer])
     y = module(x)
     evidence["output"] = collect(y)
-    evidence["x is unchanged"] = torch.equal(x, arguments["x"])
+    evidence["x unchanged"] = torch.equal(x, arguments["x"])
     _backward(y)
     evidence["gradients"] = [collect(p.grad) for p in (*matrices, *vectors)]
     evidence["output after double()"] = collect(module.double()(arguments["x"].double()))
@@ -1983,7 +1984,7 @@ def _autoencoder(function, arguments):
             gradients[shape] = gradients.get(shape, 0) + parameter.grad
     evidence["gradients by shape"] = collect(gradients)
     evidence["gradient of the images"] = collect(images.grad)
-    evidence["images are unchanged"] = torch.equal(images, arguments["images"])
+    evidence["images unchanged"] = torch.equal(images, arguments["images"])
     return evidence
 
 
