@@ -1,0 +1,691 @@
+"""Odd answers to chapter 4: right ones in styles that the solutions do not use, and wrong ones that learners write."""
+
+import copy
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+
+class LinearFunctional(nn.Module):
+    def __init__(self, in_features, out_features, bias=True, device=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_features))
+            nn.init.uniform_(self.bias, -0.1, 0.1)
+        else:
+            self.register_parameter("bias", None)
+
+    def forward(self, x):
+        y = torch.einsum("...i,oi->...o", x, self.weight)
+        if self.bias is not None:
+            y += self.bias
+        return y
+
+
+class LinearRandn(nn.Module):
+    def __init__(self, in_features, out_features, bias=True):
+        nn.Module.__init__(self)
+        bias = nn.Parameter(torch.randn(out_features)) if bias is True else None
+        self.bias, self.weight = bias, nn.Parameter(torch.randn(out_features, in_features) * 0.01)
+
+    def forward(self, input):
+        out = torch.tensordot(input, self.weight, dims=([-1], [1]))
+        return out if self.bias is None else torch.add(out, self.bias)
+
+
+class LinearTwoAxesOnly(LinearFunctional):
+    def forward(self, x):
+        return torch.mm(x, self.weight.T) + (0 if self.bias is None else self.bias)
+
+
+class LinearConstant(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        nn.init.constant_(self.weight, 0.1)
+
+
+class LinearOneSeed(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(out_features, in_features, generator=generator))
+
+
+class DropoutBernoulli(nn.Module):
+    def __init__(self, p=0.5):
+        super().__init__()
+        self.keep = 1 - p
+
+    def forward(self, x):
+        if self.training and self.keep < 1:
+            mask = torch.bernoulli(torch.full_like(x, self.keep))
+            return mask * x * (1 / self.keep if self.keep else 0.0)
+        return x
+
+
+class DropoutFilled(nn.Module):
+    def __init__(self, p: float):
+        super().__init__()
+        self.register_buffer("p", torch.tensor(p, dtype=torch.float64))
+
+    def forward(self, x):
+        p = self.p.item()
+        if not self.training:
+            return x.clone()
+        drop = torch.empty(x.shape).uniform_() < p
+        return x.masked_fill(drop, 0) / (1 - p if p < 1 else 1)
+
+
+class DropoutRows(DropoutBernoulli):
+    def forward(self, x):
+        if not self.training or self.keep in (0, 1):
+            return x * (self.keep if self.training else 1)
+        return x * torch.bernoulli(torch.full((len(x), 1), self.keep).type_as(x)) / self.keep
+
+
+class DropoutOnce(DropoutBernoulli):
+    def forward(self, x):
+        if not hasattr(self, "mask"):
+            self.mask = torch.bernoulli(torch.full_like(x, self.keep))
+        return x * self.mask * (1 / self.keep if self.keep else 0) if self.training else x
+
+
+class DropoutMean(DropoutBernoulli):
+    """Scales by what was in fact kept, not by 1 - p."""
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        mask = (torch.rand_like(x) < self.keep).type_as(x)
+        return x * mask / mask.mean().clamp(min=1e-6)
+
+
+def _lenet(activation, pool, flatten=None, last=None):
+    class Network(nn.Module):
+        def __init__(self, num_classes=10):
+            super().__init__()
+            self.net = nn.Sequential(
+                *(nn.Conv2d(1, 6, 5, padding=2), activation(), pool()),
+                *(nn.Conv2d(6, 16, (5, 5)), activation(), pool()),
+                flatten() if flatten else nn.Flatten(),
+                *(nn.Linear(400, 120), activation(), nn.Linear(120, 84), activation(), nn.Linear(84, num_classes)),
+                *([last] if last else []),
+            )
+
+        def forward(self, x):
+            return self.net(x)
+
+    return Network
+
+
+class LeNetFunctional(nn.Module):
+    """Padded by hand, pooled before the activation, reshaped with view, layers in an odd order of registration."""
+
+    def __init__(self, num_classes: int = 10):
+        super().__init__()
+        self.out = nn.Linear(84, num_classes)
+        self.fc = nn.ModuleList([nn.Linear(400, 120), nn.Linear(120, 84)])
+        self.convs = nn.ModuleDict({"b": nn.Conv2d(6, 16, 5), "a": nn.Conv2d(1, 6, 5)})
+
+    def forward(self, x):
+        x = F.leaky_relu(F.max_pool2d(self.convs["a"](F.pad(x, (2, 2, 2, 2))), kernel_size=2))
+        x = F.leaky_relu(F.adaptive_max_pool2d(self.convs["b"](x), 5))
+        x = x.view(x.size(0), -1)
+        for layer in self.fc:
+            x = F.selu(layer(x))
+        return self.out(x)
+
+
+class LeNetPadsSecond(nn.Module):
+    """The padding of 2 on the second convolution, and pooling to the size that fits."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5, padding=2)
+        self.l1, self.l2, self.l3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, num_classes)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.c1(x).relu(), 2)
+        x = F.adaptive_max_pool2d(self.c2(x).relu(), 5)
+        return self.l3(self.l2(self.l1(x.flatten(1)).relu()).relu())
+
+
+class LeNetWithDropout(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def forward(self, x):
+        return F.dropout(self.net(x), 0.5, self.training)
+
+
+class LeNetOneActivationShort(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.net[10] = nn.Identity()
+
+
+class LeNetFirstActivationMissing(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.net[1] = nn.Identity()
+
+
+class LeNetMixesImages(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def forward(self, x):
+        return self.net(x) - self.net(x).mean(0)
+
+
+class NormPlain(nn.Module):
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+        self.register_buffer("running_var", torch.ones(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.e, self.m = eps, momentum
+
+    def forward(self, x):
+        if not self.training:
+            scale = self.weight * (self.running_var + self.e).rsqrt()
+            return x * scale + (self.bias - self.running_mean * scale)
+        n = x.shape[0]
+        mu = x.sum(0) / n
+        centred = x - mu
+        sigma2 = centred.pow(2).mean(0)
+        self.running_mean = (1 - self.m) * self.running_mean + self.m * mu.detach()
+        self.running_var = (1 - self.m) * self.running_var + self.m * sigma2.detach() * n / (n - 1)
+        self.num_batches_tracked = self.num_batches_tracked + 1
+        return centred / (sigma2 + self.e) ** 0.5 * self.weight + self.bias
+
+
+class NormData(NormPlain):
+    def forward(self, x):
+        if self.training:
+            var, mean = torch.var_mean(x, 0, keepdim=True, unbiased=False)
+            self.running_mean.data.mul_(1 - self.m).add_(mean.data[0], alpha=self.m)
+            self.running_var.data.mul_(1 - self.m).add_(x.data.var(0), alpha=self.m)
+            self.num_batches_tracked.add_(1)
+        else:
+            mean, var = self.running_mean, self.running_var
+        return torch.addcmul(self.bias, self.weight, (x - mean) / torch.sqrt(var + self.e))
+
+
+class NormRows(NormPlain):
+    def forward(self, x):
+        return (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + self.e).sqrt()
+
+
+class NormWithoutAffine(NormPlain):
+    def forward(self, x):
+        return (super().forward(x) - self.bias) / self.weight
+
+
+class BlockNames(nn.Module):
+    """Functional ReLUs, the shortcut first, `None` for no shortcut, registered from last to first."""
+
+    def __init__(self, c_in, c_out, stride=1, **ignored):
+        super().__init__()
+        self.project = None
+        if stride > 1 or c_in != c_out:
+            self.project_norm = nn.BatchNorm2d(c_out)
+            self.project = nn.Conv2d(c_in, c_out, kernel_size=1, stride=stride, bias=False)
+        self.z_norm, self.a_norm = nn.BatchNorm2d(c_out), nn.BatchNorm2d(c_out)
+        self.z = nn.Conv2d(c_out, c_out, (3, 3), padding="same", bias=False)
+        self.a = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+
+    def forward(self, x):
+        identity = x if self.project is None else self.project_norm(self.project(x))
+        out = F.relu(self.a_norm(self.a(x)), inplace=True)
+        out = self.z_norm(self.z(out))
+        out += identity
+        return F.relu_(out)
+
+
+class BlockTorch(nn.Module):
+    def __init__(self, c_in, c_out, stride=1):
+        super().__init__()
+        from torchvision.models.resnet import BasicBlock
+
+        down = None
+        if stride != 1 or c_in != c_out:
+            down = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        self.block = BasicBlock(c_in, c_out, stride, down)
+
+    def forward(self, x):
+        return self.block(x)
+
+
+class BlockWithoutSecondNorm(BlockNames):
+    def forward(self, x):
+        identity = x if self.project is None else self.project_norm(self.project(x))
+        return F.relu(self.z(F.relu(self.a_norm(self.a(x)))) + identity)
+
+
+class BlockPreActivation(BlockNames):
+    def forward(self, x):
+        identity = x if self.project is None else self.project_norm(self.project(x))
+        return self.z_norm(self.z(F.relu(self.a_norm(self.a(x))))) + F.relu(identity)
+
+
+class BlockPooledShortcut(nn.Module):
+    def __init__(self, c_in, c_out, stride=1):
+        super().__init__()
+        self.main = nn.Sequential(
+            *(nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()),
+            *(nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False), nn.BatchNorm2d(c_out)),
+        )
+        self.short = nn.Sequential()
+        if c_in != c_out:
+            self.short = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        elif stride != 1:
+            self.short = nn.AvgPool2d(1, stride)
+
+    def forward(self, x):
+        return (self.main(x) + self.short(x)).relu()
+
+
+class MLPSequential(nn.Module):
+    def __init__(self, mean, std, sizes):
+        super().__init__()
+        self.register_buffer("std", torch.as_tensor(std).clone())
+        self.register_buffer("mean", torch.as_tensor(mean).clone())
+        net = []
+        for i in range(len(sizes) - 1):
+            net += [nn.Linear(sizes[i], sizes[i + 1]), nn.ReLU(inplace=True)]
+        self.net = nn.Sequential(*net[:-1])
+
+    def forward(self, x):
+        return self.net(x.sub(self.mean).div(self.std))
+
+
+class MLPNamed(MLPSequential):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        del self.net
+        self.count = len(sizes) - 1
+        for i in range(self.count):
+            setattr(self, f"layer{i}", nn.Linear(sizes[i], sizes[i + 1]))
+
+    def forward(self, x):
+        x = (x.clone() - self.mean) / self.std
+        for i in range(self.count):
+            x = getattr(self, f"layer{i}")(x)
+            x = torch.where(x > 0, x, 0) if i < self.count - 1 else x
+        return x
+
+
+class MLPBuffersNotSaved(MLPSequential):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        self.register_buffer("mean", mean.clone(), persistent=False)
+
+
+class MLPSoftmax(MLPSequential):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class Coder(nn.Module):
+    """Decoder registered first, functional, reshaped by hand."""
+
+    def __init__(self, image_shape, sizes):
+        super().__init__()
+        self.shape = list(image_shape)
+        widths = [int(np.prod(image_shape)), *sizes]
+        self.d = nn.ModuleList([nn.Linear(widths[i], widths[i - 1]) for i in range(len(sizes), 0, -1)])
+        self.e = nn.ModuleList([nn.Linear(widths[i], widths[i + 1]) for i in range(len(sizes))])
+
+    def encode(self, images):
+        x = images.reshape(len(images), -1)
+        for number, layer in enumerate(self.e):
+            x = layer(F.relu(x) if number else x)
+        return x
+
+    def decode(self, codes):
+        x = codes
+        for number, layer in enumerate(self.d):
+            x = layer(F.relu(x) if number else x)
+        return torch.sigmoid(x).view(-1, *self.shape)
+
+    def forward(self, images):
+        return self.decode(self.encode(images))
+
+
+class CoderTied(Coder):
+    def decode(self, codes):
+        x = codes
+        for number, layer in enumerate(reversed(self.e)):
+            x = F.linear(F.relu(x) if number else x, layer.weight.T)
+        return torch.sigmoid(x).view(-1, *self.shape)
+
+
+class CoderTanh(Coder):
+    def decode(self, codes):
+        return super().decode(codes).logit().tanh()
+
+
+class CoderReads(Coder):
+    """`forward` does not use the code, but what went in."""
+
+    def forward(self, images):
+        return (self.decode(self.encode(images)) + images) / 2
+
+
+def capture_with_dict(model, names, x):
+    layers = dict(model.named_modules())
+    out, handles = {}, []
+    try:
+        for n in names:
+            layer = layers[n]
+            handles.append(layer.register_forward_hook(lambda m, i, o, n=n: out.__setitem__(n, o.detach().clone())))
+        with torch.no_grad():
+            model(x)
+        return out
+    finally:
+        [h.remove() for h in handles]
+
+
+def capture_with_stack(model, names, x):
+    from contextlib import ExitStack
+
+    found = {}
+
+    class Keep:
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, module, args, output):
+            found[self.name] = torch.clone(output).detach()
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(model.get_submodule(name).register_forward_hook(Keep(name)).remove)
+        model(x)
+    return {name: found[name] for name in names}
+
+
+def capture_clears_all(model, names, x):
+    try:
+        return capture_with_dict(model, names, x)
+    finally:
+        for module in model.modules():
+            module._forward_hooks.clear()
+
+
+def capture_swallows(model, names, x):
+    try:
+        return capture_with_dict(model, names, x)
+    except Exception:
+        return {}
+
+
+def capture_runs_twice(model, names, x):
+    model(x)
+    return capture_with_dict(model, names, x)
+
+
+def capture_replaces(model, names, x):
+    """A hook that returns something replaces the output."""
+    out = {}
+    handles = []
+    try:
+        for n in names:
+            handles.append(
+                model.get_submodule(n).register_forward_hook(
+                    lambda m, i, o, n=n: out.setdefault(n, o.detach().clone()) * 0
+                )
+            )
+        model(x)
+    finally:
+        for h in handles:
+            h.remove()
+    return out
+
+
+def head_by_parent(model, name, num_classes):
+    *way, last = name.split(".")
+    parent = model
+    for step in way:
+        parent = getattr(parent, step)
+    old = getattr(parent, last)
+    for p in model.parameters():
+        p.requires_grad = False
+    new = nn.Linear(in_features=old.in_features, out_features=num_classes, bias=old.bias is not None)
+    setattr(parent, last, new.to(old.weight))
+    return model
+
+
+def head_first_then_frozen(model, name, num_classes):
+    old = model.get_submodule(name)
+    new = nn.Linear(old.in_features, num_classes, old.bias is not None, dtype=old.weight.dtype)
+    model.set_submodule(name, new)
+    for key, p in model.named_parameters():
+        p.requires_grad_(key.startswith(name + "."))
+    return model
+
+
+def head_keeps_old_rows(model, name, num_classes):
+    old = model.get_submodule(name)
+    head_by_parent(model, name, num_classes)
+    new = model.get_submodule(name)
+    n = min(num_classes, old.out_features)
+    with torch.no_grad():
+        new.weight[:n] = old.weight[:n]
+    return model
+
+
+def head_trains_body(model, name, num_classes):
+    head_by_parent(model, name, num_classes)
+    next(model.parameters()).requires_grad_(True)
+    return model
+
+
+def count_by_ids(module, trainable_only=False):
+    seen = {id(p): p for m in module.modules() for p in m._parameters.values() if p is not None}
+    return int(sum(math.prod(p.shape) for p in seen.values() if not trainable_only or p.requires_grad))
+
+
+def save_by_hand(model, path):
+    kept, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:
+            seen.add(tensor.data_ptr())
+            kept[name] = tensor.clone(memory_format=torch.contiguous_format)
+    with open(path, "wb") as file:
+        file.write(safetensors.torch.save(kept, metadata={"format": "pt"}))
+
+
+def save_last_names(model, path):
+    kept = {}
+    for name, tensor in reversed(model.state_dict().items()):
+        if not any(tensor.data_ptr() == other.data_ptr() for other in kept.values()):
+            kept[name] = tensor
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in kept.items()}, str(path))
+
+
+def save_floats(model, path):
+    safetensors.torch.save_model(copy.deepcopy(model).float(), path)
+
+
+def load_by_hand(model, path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    state = model.state_dict()
+    if left := stored.keys() - state.keys():
+        raise KeyError(f"left over: {left}")
+    filled = {state[name].data_ptr() for name in stored}
+    if missing := [name for name in state if state[name].data_ptr() not in filled]:
+        raise KeyError(f"missing: {missing}")
+    for name, tensor in stored.items():
+        if state[name].shape != tensor.shape:
+            raise ValueError(name)
+        state[name].copy_(tensor)
+
+
+def load_and_return(model, path):
+    missing, unexpected = safetensors.torch.load_model(model, str(path), strict=False)
+    assert not missing and not unexpected
+    return model
+
+
+def load_broadcasts(model, path):
+    stored = safetensors.torch.load_file(path)
+    safetensors.torch.load_model(model, path)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.requires_grad_(True)
+    return stored
+
+
+def load_evaluates(model, path):
+    safetensors.torch.load_model(model, path)
+    model.eval()
+
+
+RIGHT = {
+    "conv_size": {
+        "counted": lambda size, kernel, stride=1, padding=0: len(range(0, size + 2 * padding - kernel + 1, stride)),
+        "floor": lambda size, kernel, stride=1, padding=0: math.floor((size + 2 * padding - kernel) / stride + 1),
+        "asked": lambda size, kernel, stride=1, padding=0: (
+            F.pad(torch.zeros(size), (padding, padding)).unfold(0, kernel, stride).shape[0]
+        ),
+    },
+    "count_parameters": {
+        "by id": count_by_ids,
+        "loop": lambda module, trainable_only=False: sum(
+            len(p.flatten()) for _, p in module.named_parameters() if (p.requires_grad if trainable_only else True)
+        ),
+    },
+    "Linear": {"functional": LinearFunctional, "randn": LinearRandn},
+    "Dropout": {"bernoulli": DropoutBernoulli, "masked_fill": DropoutFilled},
+    "capture": {"dict": capture_with_dict, "stack": capture_with_stack},
+    "new_head": {"by its parent": head_by_parent, "flags last": head_first_then_frozen},
+    "LeNet5": {
+        "functional": LeNetFunctional,
+        **{
+            f"{activation.__name__}, {pool.__name__}": _lenet(activation, lambda pool=pool: pool(2))
+            for activation in (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.SELU, nn.LeakyReLU, nn.SiLU)
+            for pool in (nn.MaxPool2d, nn.AvgPool2d)
+        },
+        "softplus": _lenet(nn.Softplus, lambda: nn.MaxPool2d(2)),
+        "mish": _lenet(nn.Mish, lambda: nn.AvgPool2d(2)),
+        "softsign": _lenet(nn.Softsign, lambda: nn.AvgPool2d(2)),
+        "hard tanh": _lenet(nn.Hardtanh, lambda: nn.MaxPool2d(2)),
+        "ReLU6": _lenet(nn.ReLU6, lambda: nn.AvgPool2d(2)),
+        "hard swish": _lenet(nn.Hardswish, lambda: nn.MaxPool2d(2)),
+        "in-place ReLU": _lenet(lambda: nn.ReLU(inplace=True), lambda: nn.MaxPool2d(2)),
+        "LP pooling": _lenet(nn.ReLU, lambda: nn.LPPool2d(2, 2)),
+    },
+    "BatchNorm1d": {"plain": NormPlain, "in place": NormData},
+    "save_safely": {"by hand": save_by_hand, "the last of tied names": save_last_names},
+    "load_safely": {"by hand": load_by_hand, "asserts": load_and_return},
+    "ResidualBlock": {"names": BlockNames, "torchvision's": BlockTorch},
+    "ScaledMLP": {"Sequential": MLPSequential, "attributes": MLPNamed},
+    "Autoencoder": {"functional": Coder},
+}
+
+WRONG = {
+    "conv_size": {
+        "a float": lambda size, kernel, stride=1, padding=0: float((size + 2 * padding - kernel) // stride + 1),
+        "a tensor": lambda size, kernel, stride=1, padding=0: torch.tensor((size + 2 * padding - kernel) // stride + 1),
+        "ignores the stride": lambda size, kernel, stride=1, padding=0: size + 2 * padding - kernel + 1,
+    },
+    "count_parameters": {
+        "weights only": lambda module, trainable_only=False: sum(
+            p.numel()
+            for n, p in module.named_parameters()
+            if n.endswith("weight") and (p.requires_grad or not trainable_only)
+        ),
+        "a tensor": lambda module, trainable_only=False: sum(
+            torch.tensor(p.numel()) for p in module.parameters() if p.requires_grad or not trainable_only
+        ),
+        "bytes": lambda module, trainable_only=False: 4 * count_by_ids(module, trainable_only),
+        "frozen only": lambda module, trainable_only=False: sum(
+            p.numel() for p in module.parameters() if p.requires_grad != trainable_only
+        ),
+    },
+    "Linear": {
+        "two axes only": LinearTwoAxesOnly,
+        "constant": LinearConstant,
+        "one seed for all": LinearOneSeed,
+        "torch's": nn.Linear,
+    },
+    "Dropout": {
+        "rows": DropoutRows,
+        "once": DropoutOnce,
+        "by the mean of the mask": DropoutMean,
+        "columns": nn.Dropout1d,
+        "identity": lambda p: nn.Identity(),
+    },
+    "capture": {
+        "clears all hooks": capture_clears_all,
+        "swallows errors": capture_swallows,
+        "runs twice": capture_runs_twice,
+        "replaces the output": capture_replaces,
+    },
+    "new_head": {"old rows": head_keeps_old_rows, "trains a body": head_trains_body},
+    "LeNet5": {
+        "padding on the second": LeNetPadsSecond,
+        "dropout": LeNetWithDropout,
+        "no activation after fc2": LeNetOneActivationShort,
+        "no activation after conv1": LeNetFirstActivationMissing,
+        "mixes images": LeNetMixesImages,
+        "sigmoid at the end": _lenet(nn.ReLU, lambda: nn.MaxPool2d(2), last=nn.Sigmoid()),
+        "tanh at the end": _lenet(nn.ReLU, lambda: nn.MaxPool2d(2), last=nn.Tanh()),
+        "linear": _lenet(nn.Identity, lambda: nn.AvgPool2d(2)),
+    },
+    "BatchNorm1d": {"rows": NormRows, "without weight and bias": NormWithoutAffine, "torch's": nn.BatchNorm1d},
+    "save_safely": {"floats": save_floats},
+    "load_safely": {"unfreezes": load_broadcasts, "evaluates": load_evaluates},
+    "ResidualBlock": {
+        "no second norm": BlockWithoutSecondNorm,
+        "ReLU on the shortcut": BlockPreActivation,
+        "pooled shortcut": BlockPooledShortcut,
+    },
+    "ScaledMLP": {"not in the state": MLPBuffersNotSaved, "softmax": MLPSoftmax},
+    "Autoencoder": {"tied": CoderTied, "tanh": CoderTanh, "not through the code": CoderReads},
+}
+
+
+def _cases(table):
+    return [
+        pytest.param(name, a, id=f"{name}: {style}") for name, answers in table.items() for style, a in answers.items()
+    ]
+
+
+@cache
+def _expected(name, seed):
+    exercise = all_exercises()[name]
+    return attempt(exercise, solution(exercise), seed)
+
+
+def _verdict(name, answer, seed):
+    exercise = all_exercises()[name]
+    return judge(exercise, _expected(name, seed), attempt(exercise, answer, seed))
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    verdicts = [_verdict(name, answer, seed) for seed in range(4)]
+    assert [verdict.status for verdict in verdicts] == [Status.CORRECT] * 4, verdicts
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in [_verdict(name, answer, seed).status for seed in range(4)]
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_has_odd_answers(table):
+    assert set(table) == {e.name for e in all_exercises().values() if e.chapter == "modules"}
