@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -251,10 +251,10 @@ def _told_losses(function, arguments):
     """What `step` returns for each loss, and `best` before the first and after each."""
     losses = arguments.pop("losses")
     stopper = apply(function, arguments)
-    evidence = {"best at first": collect(stopper.best), "steps": []}
+    evidence = {"best at first": collect(stopper.best), "after each loss": []}
     for loss in losses:
         answer = stopper.step(loss)
-        evidence["steps"].append({"loss": loss, "stop": collect(answer), "best": _as_float(stopper.best)})
+        evidence["after each loss"].append({"loss": loss, "stop": collect(answer), "best": _as_float(stopper.best)})
     return evidence
 
 
@@ -300,6 +300,7 @@ def EarlyStopping(rng):
         losses=[start - k / 4 for k in range(8)],
     )
     yield trial("NaN", patience=2, losses=[math.nan, start, math.nan, math.nan, start - 1])
+    yield trial("NaN from the first epoch on", patience=2, losses=[math.nan, math.nan, start])
     yield trial("infinity, and losses below 0", patience=2, losses=[math.inf, -1.0, -2.0, -1.5, -1.75, -3.0])
     yield trial("any losses", patience=rng.integer(2, 4), min_delta=rng.integer(1, 9) / 8, losses=_eighths(rng, 12))
 
@@ -548,9 +549,10 @@ def adamw_step(rng):
     yield trial("the second step", **tensors(4), t=2, lr=0.05)
     yield trial("a late step, a large learning rate", **tensors(2, 3), t=1000, lr=0.5)
     yield trial("other betas", **tensors(5), t=3, lr=0.1, betas=(0.5, 0.75))
-    yield trial("a large eps", **tensors(3), t=4, lr=0.1, eps=0.5)
-    yield trial("no decay", **tensors(3), t=2, lr=0.1, weight_decay=0.0)
-    yield trial("a strong decay", **tensors(2, 2), t=5, lr=0.1, weight_decay=0.7)
+    usual = {"betas": (0.9, 0.999)}
+    yield trial("a large eps", **tensors(3), t=4, lr=0.1, **usual, eps=0.5)
+    yield trial("no decay", **tensors(3), t=2, lr=0.1, **usual, eps=1e-8, weight_decay=0.0)
+    yield trial("a strong decay", **tensors(2, 2), t=5, lr=0.1, **usual, eps=1e-8, weight_decay=0.7)
     yield trial("tiny gradients, float64", **tensors(4, dtype=torch.float64, scale=1e-8), t=3, lr=0.1)
     yield trial("a gradient of 0", w=rng.normal(3), g=torch.zeros(3), m=torch.zeros(3), v=torch.zeros(3), t=1, lr=0.1)
 
@@ -1174,7 +1176,7 @@ def sums_the_means(model, batches, loss_fn, optimizer):
 )
 def equal_shares(model, batches, loss_fn, optimizer):
     optimizer.zero_grad()
-    losses, sizes = _pieces(model, batches, loss_fn, lambda size, sizes: 1 / len(sizes))
+    losses, _ = _pieces(model, batches, loss_fn, lambda size, sizes: 1 / len(sizes))
     optimizer.step()
     return sum(losses) / len(losses)
 
@@ -1912,7 +1914,7 @@ def _fitted(
     for _ in range(epochs):
         model.train()
         loss = _epoch(model, train_loader, loss_fn, optimizer, optimizer.zero_grad)
-        with _eval_mode(model) if eval_mode else suppress():
+        with _eval_mode(model) if eval_mode else nullcontext():
             history.append((loss, _measured(model, val_loader, loss_fn)[0]))
         value = history[-1][by]
         better = value <= best if ties else value < best
