@@ -252,12 +252,12 @@ print(F.cross_entropy(perfect, targets.long()).item())  # class numbers are int6
 #
 # :::{admonition} Predict
 # :class: tip
-# The loss is a valley, 25 times as steep across as it is along. Which of the three paths swings from side to side,
-# which one overshoots, which one goes straight at first?
+# The loss is a valley, 25 times as steep across as it is along. SGD, momentum, Adam: which of them creeps along the
+# floor, which swings from side to side, which sets out diagonally?
 # :::
 
 
-# %% mystnb={"figure": {"caption": "Forty steps from the dot in the valley of (x² + 25 y²) / 2. The lowest point is the cross.", "name": "fig-training-valley"}, "image": {"alt": "Contours of a long valley. SGD creeps along its floor and has not arrived; momentum overshoots and comes back; Adam takes a diagonal way."}}
+# %% mystnb={"figure": {"caption": "Forty steps from the dot in the valley of (x² + 25 y²) / 2. The lowest point is the cross.", "name": "fig-training-valley"}, "image": {"alt": "Contours of a long valley. SGD creeps along its floor and does not arrive; momentum swings and overshoots; Adam sets out diagonally."}}
 def path(make):
     """The 41 points of an optimiser in the valley, (41, 2)."""
     w = torch.tensor([-4.0, 1.2], requires_grad=True)
@@ -280,8 +280,8 @@ paths = {
 valley = AltFigure(
     figsize=(7.4, 3.4),
     layout="constrained",
-    alt="Contours of a long valley. SGD creeps along its floor and has not arrived; momentum overshoots and comes "
-    "back; Adam takes a diagonal way.",
+    alt="Contours of a long valley. SGD creeps along its floor and does not arrive; momentum swings and overshoots; Adam "
+    "sets out diagonally.",
 )
 ax = valley.subplots()
 x, y = np.meshgrid(np.linspace(-4.6, 2.6, 100), np.linspace(-1.5, 1.5, 60))
@@ -295,9 +295,10 @@ ax.legend(frameon=False, loc="lower right", fontsize=9)
 valley
 
 # %% [markdown]
-# SGD's learning rate is limited by the steep direction, and in the flat one it creeps. Momentum adds up what all steps
-# have in common and cancels what swings, so it is fast along the floor and overshoots at its end. Adam begins with
-# equal steps in both directions, whatever their steepness.
+# SGD's learning rate is limited by the steep direction, and in the flat one it creeps: after forty steps it has not
+# arrived. Momentum adds up what its steps have in common, so it is fast along the floor; it also swings from side to
+# side and overshoots, and needs its time to settle. Adam begins with equal steps in both directions, whatever their
+# steepness, and so sets out diagonally.
 #
 # Weight decay pulls every weight towards 0. Two weights with no gradient at all show the difference between Adam and
 # AdamW:
