@@ -62,7 +62,9 @@ import math
 import random
 import re
 import tempfile
+import warnings
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +186,19 @@ print(f"{F.cross_entropy(logits, targets):.4f}")
 print(f"{F.nll_loss(F.log_softmax(logits, dim=1), targets):.4f}")
 
 # %% [markdown]
+# The mean squared error has a trap of its own. A model gives shape `(batch, 1)`, the targets have shape `(batch,)`, and
+# broadcasting (chapter 1) makes a table of all differences. PyTorch only warns:
+
+# %%
+predictions, wanted = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1.0, 2.0, 3.0])  # (batch, 1), (batch,)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    print(f"(3, 1) and (3,): {F.mse_loss(predictions, wanted):.2f}, warnings: {len(caught)}")
+print(f"(3,) and (3,):   {F.mse_loss(predictions.squeeze(1), wanted):.2f}")
+
+# %% [markdown]
+# The predictions are perfect, and the first loss says 1.33: the mean of all nine differences squared.
+#
 # Why not a sigmoid in the model and `F.binary_cross_entropy` after it? By the formula it is the same.
 #
 # :::{admonition} Predict
@@ -350,8 +365,8 @@ for lr in (0.1, 0.001):
 assert found[0.1] > 1.3 * found[0.001]
 
 # %% [markdown]
-# With the learning rate of SGD, Adam is far behind. Begin with 0.001 for Adam and AdamW, with 0.1 for SGD with batch
-# norm and 0.01 without, and try a third and three times as much.
+# With the learning rate of SGD, Adam is far behind. Begin with 0.001 for Adam and AdamW and with 0.1 for SGD, and try a
+# third and three times as much.
 #
 # :::{important} To remember
 # SGD steps by the gradient's size, Adam by about lr. Weight decay belongs beside Adam, not inside: AdamW.
@@ -397,7 +412,7 @@ with torch.no_grad():
     proper = [(model(x).argmax(dim=1) == y).double().mean().item() for _ in range(3)]
 print("eval forgotten:", *[f"{accuracy:.1%}" for accuracy in forgotten])
 print("in eval mode:  ", *[f"{accuracy:.1%}" for accuracy in proper])
-assert len(set(proper)) == 1 and max(forgotten) < proper[0]
+assert len(set(proper)) == 1 and len(set(forgotten)) > 1
 
 # %% [markdown]
 # **Graphs.** Under `no_grad`, nothing is recorded for `backward`, which saves memory and time. The two are independent:
@@ -467,8 +482,8 @@ assert abs(val_accuracies[-1] - val_accuracies[best_epoch - 1]) < 0.03
 # After about 15 epochs the validation loss turns, while the training loss goes on falling: from here on, the network
 # learns the training images rather than what they have in common. This is **overfitting**. The accuracy hardly moves.
 # That is no contradiction: **the metric is not the loss**. The accuracy asks which class is first, the loss also how
-# sure the model is; a model that grows ever surer of its old mistakes has a rising loss and the same accuracy. Decide by
-# what you will use: the accuracy for a decision, the loss where the probabilities matter.
+# sure the model is; a model that grows ever surer of its old mistakes has a rising loss and the same accuracy. Decide
+# by what you will use: the accuracy for a decision, the loss where the probabilities matter.
 #
 # So keep the weights of the best epoch, and stop when nothing has improved for some epochs (the *patience*).
 #
@@ -483,8 +498,8 @@ for name, state in {"state_dict()": alias, "a copy of it": best_state}.items():
     assert math.isclose(loss, best_loss, rel_tol=1e-4) == (state is best_state)
 
 # %% [markdown]
-# `state_dict()` returns the model's own tensors, and training went on changing them: "the best" is the last. Copy it, or
-# save it to a file.
+# `state_dict()` returns the model's own tensors, and training went on changing them: "the best" is the last. Copy it,
+# or save it to a file.
 #
 # :::{important} To remember
 # Training data to learn from, validation data to decide by, test data for one look at the end.
@@ -540,12 +555,13 @@ learning_curves(
 # :::
 
 # %%
-print(rates(lambda optimizer: StepLR(optimizer, step_size=30, gamma=0.1), steps=5))
-print(rates(lambda optimizer: StepLR(optimizer, step_size=2, gamma=0.1), steps=5))
+for step_size in (30, 2):
+    five = rates(partial(StepLR, step_size=step_size, gamma=0.1), steps=5)
+    print(f"step_size {step_size:2}:", [round(rate, 4) for rate in five])
 
 # %% [markdown]
-# The learning rate never moved. A schedule counts its own calls. Whether a call is a step or an epoch is up to your loop,
-# and nobody checks it.
+# The learning rate never moved. A schedule counts its own calls. Whether a call is a step or an epoch is up to your
+# loop, and nobody checks it.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -584,8 +600,8 @@ print(len(rates(lambda optimizer: OneCycleLR(optimizer, max_lr=1.0, total_steps=
 # %% [markdown]
 # ## What can one bad batch do?
 #
-# Somewhere in the data is a batch whose pixels were never divided by 255. We train a network, and let it meet that batch
-# once.
+# Somewhere in the data is a batch whose pixels were never divided by 255. We train a network, and let it meet that
+# batch once.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -618,9 +634,9 @@ print(f"accuracy before {before:.1%}, after the bad batch {unclipped:.1%}, with 
 assert length > 100 * ordinary and unclipped < 0.5 and clipped > before - 0.1
 
 # %% [markdown]
-# One step has undone the training. **Clipping** shortens the whole gradient, all parameters together, where it is longer
-# than `max_norm`; its direction stays. The place for it is after `backward` and before `step`. Log the length that it
-# returns: it is the first number to look at when a training goes wrong.
+# One step has undone the training. **Clipping** shortens the whole gradient, all parameters together, where it is
+# longer than `max_norm`; its direction stays. The place for it is after `backward` and before `step`. Log the length
+# that it returns: it is the first number to look at when a training goes wrong.
 #
 # :::{important} To remember
 # `clip_grad_norm_` between `backward` and `step` costs little, and turns a disaster into a wasted step.
@@ -629,8 +645,8 @@ assert length > 100 * ordinary and unclipped < 0.5 and clipped > before - 0.1
 # %% [markdown]
 # ## How do I train with a batch that does not fit?
 #
-# Gradients add up until `zero_grad`. So a large batch can be worked through in pieces: `backward` for each, one `step` at
-# the end. This is **gradient accumulation**.
+# Gradients add up until `zero_grad`. So a large batch can be worked through in pieces: `backward` for each, one `step`
+# at the end. This is **gradient accumulation**.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -661,9 +677,9 @@ print(f"share of the samples: off by {(shares - whole).norm() / whole.norm():.0%
 
 # %% [markdown]
 # Dividing by the number of pieces gives the 10 samples of the last one as much say as the 60 of the first. It is right
-# only for pieces of equal size, and the last one of an epoch mostly is not. The same holds where the loss is a mean over
-# words and sentences differ in length: count what the mean was taken over. And batch norm still sees the pieces, one at
-# a time: for it, accumulation is no large batch.
+# only for pieces of equal size, and the last one of an epoch mostly is not. The same holds where the loss is a mean
+# over words and sentences differ in length: count what the mean was taken over. And batch norm still sees the pieces,
+# one at a time: for it, accumulation is no large batch.
 #
 # :::{important} To remember
 # Each piece's loss is scaled by its share of the samples, before `backward`.
@@ -689,9 +705,9 @@ for dtype in (torch.float16, torch.bfloat16):
 
 # %% [markdown]
 # `float16` has a narrow range: small gradients become 0, large sums become infinite. `bfloat16` has the range of
-# `float32`, but only about three decimal digits. Neither is good enough for the weights themselves, to which a step adds
-# very little. So in **mixed precision** the weights stay `float32`, and `autocast` runs inside it what is safe to run in
-# 16 bits: matrix products and convolutions, not softmax, norms and losses.
+# `float32`, but only about three decimal digits. Neither is good enough for the weights themselves, to which a step
+# adds very little. So in **mixed precision** the weights stay `float32`, and `autocast` runs inside it what is safe to
+# run in 16 bits: matrix products and convolutions, not softmax, norms and losses.
 
 # %% tags=["nbval-ignore-output"]
 seed_everything(0)
@@ -712,13 +728,13 @@ model = perceptron()
 run_epoch(model, loader, torch.optim.SGD(model.parameters(), lr=0.1))
 _, full = run_epoch(model, val_loader)
 print(f"validation accuracy after one epoch: bfloat16 {half:.1%}, float32 {full:.1%}")
-assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32 and abs(half - full) < 0.05
+assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32 and abs(half - full) < 0.08
 
 # %% [markdown]
-# On older GPUs, which have no `bfloat16`, the narrow range of `float16` needs help: a **GradScaler** multiplies the loss
-# by a large number, so that small gradients stay above 0, and divides the gradients by it before the step. Where they
-# have become infinite, it skips the step and takes a smaller number. With clipping, `unscale_` comes first: clipping
-# must see the true lengths.
+# On older GPUs, which have no `bfloat16`, the narrow range of `float16` needs help: a **GradScaler** multiplies the
+# loss by a large number, so that small gradients stay above 0, and divides the gradients by it before the step. Where
+# they have become infinite, it skips the step and takes a smaller number. With clipping, `unscale_` comes first:
+# clipping must see the true lengths.
 
 # %% tags=["nbval-ignore-output"]
 if torch.cuda.is_available():
@@ -739,9 +755,9 @@ else:
     print("No CUDA GPU here: the cell with float16 and GradScaler is skipped.")
 
 # %% [markdown]
-# `model = torch.compile(model)` is the other cheap speed-up: one line before the loop, which is otherwise unchanged. The
-# end of chapter 1 measures what it gives and what the first call costs. One trap belongs here: the compiled model wraps
-# yours, and shares its parameters under other names. Save the state of the original.
+# `model = torch.compile(model)` is the other cheap speed-up: one line before the loop, which is otherwise unchanged.
+# The end of chapter 1 measures what it gives and what the first call costs. One trap belongs here: the compiled model
+# wraps yours, and shares its parameters under other names. Save the state of the original.
 
 # %%
 compiled = torch.compile(model)  # nothing is compiled before the first call
@@ -784,8 +800,9 @@ assert accuracy_of(0) == by_seed[0] and max(by_seed) - min(by_seed) > 0.005
 # seeds. (The same seed is a promise for one machine and one release of PyTorch. On a GPU,
 # `torch.use_deterministic_algorithms(True)` is needed too.)
 #
-# **What goes wrong in practice.** `shuffle=True` takes its order from the shared generator, so one more dropout layer in
-# the model means another order of the data. Give the loader a generator of its own where only the model should differ:
+# **What goes wrong in practice.** `shuffle=True` takes its order from the shared generator, so one more dropout layer
+# in the model means another order of the data. Give the loader a generator of its own where only the model should
+# differ:
 
 
 # %%
@@ -807,8 +824,8 @@ print("its own:         ", own[0] == own[1])
 # %% [markdown]
 # ## What must a checkpoint hold?
 #
-# Trainings die: a power cut, a time limit. We train with momentum, dropout and a schedule, stop in the middle, and go on
-# in a new process, here played by new objects.
+# Trainings die: a power cut, a time limit. We train with momentum, dropout and a schedule, stop in the middle, and go
+# on in a new process, here played by new objects.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -869,8 +886,8 @@ print("and the state of the random generator: ", go_on("model", "optimizer", "sc
 # knows the epoch, the best loss so far and the patience used up. (A `DataLoader` that is stopped in the middle of an
 # epoch begins a new order; save at the end of epochs, or keep the order yourself.)
 #
-# `weights_only=True`, the default since PyTorch 2.6, builds tensors and plain containers and runs no code from the file:
-# chapter 4 shows why. The price is that other types are refused, and NumPy's random state is one:
+# `weights_only=True`, the default since PyTorch 2.6, builds tensors and plain containers and runs no code from the
+# file: chapter 4 shows why. The price is that other types are refused, and NumPy's random state is one:
 
 # %%
 torch.save({"numpy": np.random.get_state()}, file)
@@ -950,9 +967,10 @@ print("the same weights, to the last bit:", same)
 # ```
 #
 # What to think of then: the batch is four times as large (`batch_size` is per process), so an epoch has a quarter of
-# the steps. Metrics of one process are those of its share: `accelerator.gather_for_metrics` collects all. Only one
-# process should print and save: `if accelerator.is_main_process:`. And `accelerator.unwrap_model(model)` is your model
-# without the wrapper.
+# the steps. The prepared scheduler moves four steps each time, so a schedule that was counted for one process still
+# ends with the epoch. Metrics of one process are those of its share: `accelerator.gather_for_metrics` collects all.
+# Only one process should print and save: `if accelerator.is_main_process:`. And `accelerator.unwrap_model(model)` is
+# your model without the wrapper.
 #
 # :::{important} To remember
 # `prepare`, `accelerator.backward`, no `.to(device)`: the loop is the same for one CPU and for eight GPUs.
@@ -1134,6 +1152,11 @@ print(len(vocabulary), "words; ids", tuple(ids.shape), f"of which padding {(ids 
 # %% [markdown]
 # Most of the tensor is padding: one long sentence sets the length for all. That matters for a mean.
 #
+# :::{admonition} Myth: "`embedding(ids).mean(dim=1)` is the mean of the words"
+# :class: warning
+# So computes a common FastText example. It is the mean of words *and padding*.
+# :::
+#
 # :::{admonition} Predict
 # :class: tip
 # A model takes the plain mean over time of the word vectors. The same sentence is given to it alone, and in a batch
@@ -1168,9 +1191,9 @@ for make in (PlainMean, word_mean):
     print(f"{make.__name__:9}", "same logits:", torch.allclose(alone, beside, atol=1e-6))
 
 # %% [markdown]
-# With the plain mean, the neighbour decides how much "great" weighs: 1 of 2, or 1 of 21. `padding_idx` makes the padding
-# *vector* 0; it does not take it out of the *count*. `nn.EmbeddingBag` with `padding_idx` leaves it out of both. (In the
-# exercise you write that by hand.)
+# With the plain mean, the neighbour decides how much "great" weighs: 1 of 2, or 1 of 22. `padding_idx` makes the
+# padding *vector* 0; it does not take it out of the *count*. `nn.EmbeddingBag` with `padding_idx` leaves it out of
+# both. (In the exercise you write that by hand.)
 #
 # Now train, with what this chapter has taught: validation, the best epoch, a baseline, and one look at the test set.
 
@@ -1243,8 +1266,8 @@ print("most positive:", ", ".join(ranked[:-9:-1]))
 # %% [markdown]
 # ## What is all of it worth?
 #
-# First everything together, on the CNN classifier of this book: `FashionCNN`, two blocks of convolution, batch norm, ReLU
-# and pooling, 1 → 16 → 32 channels, then 32·7·7 → 128 → 10. 6,000 images, two epochs:
+# First everything together, on the CNN classifier of this book: `FashionCNN`, two blocks of convolution, batch norm,
+# ReLU and pooling, 1 → 16 → 32 channels, then 32·7·7 → 128 → 10. 6,000 images, two epochs:
 
 # %% tags=["nbval-ignore-output"]
 seed_everything(0)
@@ -1284,13 +1307,14 @@ confusion_matrix(
 # %% [markdown]
 # Then the whole training set. The alternative is the loop of a common course: 784-512-512-10, SGD with learning rate
 # 0.001, batches of 32 from a `DataLoader` that transforms one image at a time, 5 epochs. In its own words it reaches
-# "0.80%". `python -m benchmarks.training` trained it and three others on the same 60,000 images and the same machine, on
-# one thread, epoch by epoch in turns. Each adds to the one before:
+# "0.80%". `python -m benchmarks.training` trained it and three others on the same 60,000 images and the same machine,
+# on one thread, epoch by epoch in turns. Each adds to the one before:
 #
 # - **data as one tensor**: a batch is one indexing operation. The training is the same.
-# - **and momentum, one cycle**: the same network and number of epochs; batches of 128, Nesterov momentum, weight decay, a
-#   one-cycle schedule.
-# - **and a small CNN**: two convolutions of stride 2 with batch norm, 3 epochs of it.
+# - **and momentum, one cycle**: the same network and number of epochs; batches of 128, Nesterov momentum, weight decay,
+#   a one-cycle schedule.
+# - **and a small CNN**: two convolutions of stride 2 with batch norm, 3 epochs of it. Its learning rate was chosen from
+#   three by the accuracy on 5,000 training images that were held out, not on the test set.
 
 # %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "Test accuracy against seconds of training, one marker per epoch, on 60,000 images.", "name": "fig-training-headline"}, "image": {"alt": "Four rising curves. The common loop reaches 0.81 last. The same loop on one tensor gets there in half the time. Momentum and one cycle reach 0.89, the small CNN 0.91 soonest."}}
 result = measured("training")
@@ -1318,10 +1342,10 @@ print(f"{ours:.1%} in place of {common:.1%}, in {fast / slow:.0%} of the time")
 assert common >= 0.79 and ours >= 0.9 and fast <= slow / 2
 
 # %% [markdown]
-# At least 90 % in less than half the time of 81 %. No single trick did it. Half of the common loop's time went into
-# loading images one by one; its learning rate was far too small for five epochs; and a network that knows that pixels
-# have neighbours needs fewer weights. Each of the three is visible in a number that the loop could have printed: seconds
-# per epoch, the loss of one batch, a baseline.
+# At least 90 % in less than half the time of 81 %. No single trick did it. About half of the common loop's time went
+# into loading images one by one; its learning rate was far too small for five epochs; and a network that knows that
+# pixels have neighbours needs fewer weights. Each of the three is visible in a number that the loop could have printed:
+# seconds per epoch, the loss of one batch, a baseline.
 #
 # :::{important} To remember
 # Measure where the time goes before you change the model, and accuracy against seconds rather than epochs.
@@ -1376,5 +1400,5 @@ assert common >= 0.79 and ours >= 0.9 and fast <= slow / 2
 #   classification](https://arxiv.org/abs/1607.01759) (fastText), 2016.
 # - C. Zhang et al., [Understanding deep learning requires rethinking
 #   generalization](https://arxiv.org/abs/1611.03530) (networks that learn random labels), 2016.
-# - D. Kotzias et al., [From group to individual labels using deep features](https://doi.org/10.1145/2783258.2783380), 2015:
-#   the review sentences.
+# - D. Kotzias et al., [From group to individual labels using deep features](https://doi.org/10.1145/2783258.2783380),
+#   2015: the review sentences.
