@@ -272,7 +272,7 @@ print(F.cross_entropy(perfect, targets.long()).item())  # class numbers are int6
 # :::
 
 
-# %% mystnb={"figure": {"caption": "Forty steps from the dot in the valley of (x² + 25 y²) / 2. The lowest point is the cross.", "name": "fig-training-valley"}, "image": {"alt": "Contours of a long valley. SGD creeps along its floor and does not arrive; momentum swings and overshoots; Adam sets out diagonally."}}
+# %% mystnb={"figure": {"caption": "Forty steps from the dot in the valley of (x^2 + 25 y^2) / 2. The lowest point is the cross.", "name": "fig-training-valley"}, "image": {"alt": "Contours of a long valley. SGD creeps along its floor and does not arrive; momentum swings and overshoots; Adam sets out diagonally."}}
 def path(make):
     """The 41 points of an optimiser in the valley, (41, 2)."""
     w = torch.tensor([-4.0, 1.2], requires_grad=True)
@@ -447,7 +447,7 @@ print(f"Test accuracy: {accuracy:.1%}")
 # The training loss falls to the end. Does the validation loss fall too? And the validation accuracy?
 # :::
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "Forty epochs on 1,000 images: the training loss falls to the end; the validation loss falls first and rises then.", "name": "fig-training-overfit"}, "image": {"alt": "The training loss falls towards 0. The validation loss is lowest after about 15 epochs and rises slowly from there."}}
+# %% mystnb={"figure": {"caption": "Forty epochs on 1,000 images: the training loss falls to the end; the validation loss falls first and rises then.", "name": "fig-training-overfit"}, "image": {"alt": "The training loss falls towards 0. The validation loss is lowest after about 15 epochs and rises slowly from there."}} tags=["nbval-ignore-output"]
 few = DataLoader(TensorDataset(images[:1000], labels[:1000]), batch_size=50, shuffle=True)
 seed_everything(0)
 model = perceptron()
@@ -1028,7 +1028,7 @@ def loop_d(model, optimizer, x, y):
     return loss.item()
 
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "Four loops on one batch of 32 images. A is right; B, C and D each have one broken line.", "name": "fig-training-one-batch"}, "image": {"alt": "Loss against step. A falls to 0 within 20 steps. B rises and swings up to 12. C falls and stays near 1.6. D is level at 2.3."}}
+# %% mystnb={"figure": {"caption": "Four loops on one batch of 32 images. A is right; B, C and D each have one broken line.", "name": "fig-training-one-batch"}, "image": {"alt": "Loss against step. A falls to 0 within 20 steps. B rises and swings up to 12. C falls and stays near 1.6. D is level at 2.3."}} tags=["nbval-ignore-output"]
 def one_batch(loop, x, y, count=120):
     """The losses of a loop that sees one batch again and again."""
     seed_everything(0)
@@ -1289,7 +1289,7 @@ assert best_accuracy > 0.8
 # The multilayer perceptron of the first section needed three epochs for about three quarters. And now the one look at
 # the test set:
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "The test set: true classes in rows, predictions in columns. Shirts are taken for T-shirts, coats and pullovers.", "name": "fig-training-confusion"}, "image": {"alt": "A ten by ten table of counts. Most lie on the diagonal; the row of shirts spreads over T-shirts, pullovers and coats."}}
+# %% mystnb={"figure": {"caption": "The test set: true classes in rows, predictions in columns. Shirts are taken for T-shirts, coats and pullovers.", "name": "fig-training-confusion"}, "image": {"alt": "A ten by ten table of counts. Most lie on the diagonal; the row of shirts spreads over T-shirts, pullovers and coats."}} tags=["nbval-ignore-output"]
 test = datasets.fashion_mnist(train=False)
 with torch.no_grad():
     model.eval()
@@ -1316,7 +1316,7 @@ confusion_matrix(
 # - **and a small CNN**: two convolutions of stride 2 with batch norm, 3 epochs of it. Its learning rate was chosen from
 #   three by the accuracy on 5,000 training images that were held out, not on the test set.
 
-# %% tags=["nbval-ignore-output"] mystnb={"figure": {"caption": "Test accuracy against seconds of training, one marker per epoch, on 60,000 images.", "name": "fig-training-headline"}, "image": {"alt": "Four rising curves. The common loop reaches 0.81 last. The same loop on one tensor gets there in half the time. Momentum and one cycle reach 0.89, the small CNN 0.91 soonest."}}
+# %% mystnb={"figure": {"caption": "Test accuracy against seconds of training, one marker per epoch, on 60,000 images.", "name": "fig-training-headline"}, "image": {"alt": "Four rising curves. The common loop reaches 0.81 last. The same loop on one tensor gets there in half the time. Momentum and one cycle reach 0.89, the small CNN 0.91 soonest."}} tags=["nbval-ignore-output"]
 result = measured("training")
 headline = AltFigure(
     figsize=(7.4, 3.8),
