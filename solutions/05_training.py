@@ -445,25 +445,25 @@ check(FastText)
 #
 # ```python
 # def mend_training(model, loader, epochs, lr):
-#     history = []
+#     curve = []
 #     for epoch in range(epochs):
-#         optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+#         sgd = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 #         total = 0
-#         for inputs, labels in loader:
-#             probabilities = model(inputs).softmax(dim=1)
-#             loss = F.cross_entropy(probabilities, labels)
-#             loss.backward()
-#             optimizer.step()
-#             total += loss
-#         history.append(total / len(loader))
-#     return history
+#         for x, y in loader:
+#             probabilities = model(x).softmax(dim=1)
+#             error = F.cross_entropy(probabilities, y)
+#             error.backward()
+#             sgd.step()
+#             total += error
+#         curve.append(total / len(loader))
+#     return curve
 # ```
 #
 # It has six faults: what the loss is given, what becomes of the gradients, where the momentum goes, which mode the
 # model is in, how batches of unequal size are averaged, and what `total` holds on to. Find them and write the mended
 # function.
 #
-# One epoch on batches of 3 samples and of 1 sample with losses 2.0 and 6.0 gives the history `[3.0]`.
+# One epoch on batches of 3 samples and of 1 sample with losses 2.0 and 6.0 gives `[3.0]`.
 
 
 # %%

@@ -1448,13 +1448,13 @@ def mode_left(model, loader, epochs, lr):
 
 
 @mend_training.mistake(
-    "The history still holds means over batches. A short batch counts less: weigh each loss by its samples."
+    "These are still means over batches. A short batch counts less: weigh each loss by its samples."
 )
 def batches_count_alike(model, loader, epochs, lr):
     return _half_mended(model, loader, epochs, lr, mean="batches")
 
 
-@mend_training.mistake("The history still holds tensors with their graphs. `loss.item()` is the number.")
+@mend_training.mistake("The results are still tensors with their graphs. `loss.item()` is the number.")
 def tensors_left(model, loader, epochs, lr):
     return _half_mended(model, loader, epochs, lr, number=False)
 
