@@ -1447,9 +1447,7 @@ def mode_left(model, loader, epochs, lr):
     return _half_mended(model, loader, epochs, lr, train=False)
 
 
-@mend_training.mistake(
-    "These are still means over batches. A short batch counts less: weigh each loss by its samples."
-)
+@mend_training.mistake("These are still means over batches. A short batch counts less: weigh each loss by its samples.")
 def batches_count_alike(model, loader, epochs, lr):
     return _half_mended(model, loader, epochs, lr, mean="batches")
 
