@@ -1,0 +1,2004 @@
+"""Trials, probes, hints and known mistakes of the exercises of chapter 5, in the order of the notebook."""
+
+import copy
+import inspect
+import itertools
+import math
+import os
+import pickle
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from autograder.evidence import collect
+from autograder.exercise import exercise, trial
+from autograder.probe import apply, call_with_gradients
+
+CROSS_ENTROPIES = ("cross_entropy", "cross_entropy_loss", "nll_loss", "nll_loss_nd", "nll_loss2d", "nll_loss_forward")
+LOG_SOFTMAXES = ("log_softmax", "_log_softmax", "special_log_softmax", "logsumexp", "special_logsumexp")
+BINARY_CROSS_ENTROPIES = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "soft_margin_loss")
+"""The names under which torch has what two exercises write."""
+
+
+def _linear(rng, features, outputs, dtype=torch.float32):
+    """A linear layer whose weights come from rng."""
+    layer = nn.Linear(features, outputs, dtype=dtype)
+    _fill(layer, rng)
+    return layer
+
+
+def _fill(model, rng):
+    """Draw every parameter of a model from rng."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(rng.normal(*parameter.shape))
+    return model
+
+
+def _classifier(rng, features=3, classes=4):
+    """A small network with batch norm, whose output shows the mode it is in: (batch, features) → (batch, classes)."""
+    return _fill(nn.Sequential(nn.Linear(features, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, classes)), rng)
+
+
+def _loader(rng, n, batch_size, features=3, classes=4, scale=1.0, drop_last=False):
+    inputs, labels = scale * rng.normal(n, features), rng.integers(0, classes, n)
+    return DataLoader(TensorDataset(inputs, labels), batch_size, drop_last=drop_last)
+
+
+def _sgd(model, lr=0.1, momentum=0.0):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+
+
+def _modes(model):
+    return {name or "model": module.training for name, module in model.named_modules()}
+
+
+def _pair(result):
+    """A list in place of a tuple is as good."""
+    return tuple(result) if isinstance(result, list) else result
+
+
+# bce_with_logits
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=8,
+    hints=[
+        "log(1 + eᶻ) is log(e⁰ + eᶻ): a logarithm of a sum of exponentials.",
+        "`torch.logaddexp(a, b)` is log(eᵃ + eᵇ) without overflow, for tensors a and b. Which is 0 here?",
+        "Then subtract t · z, and take the mean over the samples.",
+    ],
+    probe=call_with_gradients,
+    forbidden=dict.fromkeys(BINARY_CROSS_ENTROPIES, "The exercise is to write it."),
+)
+def bce_with_logits(rng):
+    """Trials for the mean of log(1 + e^z) − t z."""
+    yield trial("targets 0 and 1", logits=2 * rng.normal(5), targets=rng.integers(0, 2, 5).float())
+    yield trial("targets between 0 and 1", logits=2 * rng.normal(4), targets=rng.uniform(4))
+    yield trial("one sample", logits=rng.normal(1), targets=torch.ones(1))
+    yield trial("logits of 0", logits=torch.zeros(3), targets=torch.tensor([0.0, 1.0, 0.25]))
+    yield trial(
+        "logits of ±10,000, right and wrong",
+        logits=torch.tensor([1e4, 1e4, -1e4, -1e4]) + rng.normal(4),
+        targets=torch.tensor([1.0, 0.0, 1.0, 0.0]),
+    )
+    yield trial(
+        "logits of ±30: small losses",
+        logits=torch.tensor([30.0, -30.0]) + rng.normal(2),
+        targets=torch.tensor([1.0, 0]),
+    )
+    yield trial(
+        "float64", logits=3 * rng.normal(6, dtype=torch.float64), targets=rng.integers(0, 2, 6).to(torch.float64)
+    )
+
+
+@bce_with_logits.mistake(
+    "For a large logit σ(z) is exactly 1 in float32, so log(1 − σ(z)) is −∞, and 0 · ∞ is NaN. Keep to the form in z: "
+    "log(1 + eᶻ) − t·z, with `torch.logaddexp`."
+)
+def log_of_sigmoid(logits, targets):
+    p = logits.sigmoid()
+    return -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+
+
+@bce_with_logits.mistake(
+    "e to the power of 10,000 is infinite. `torch.logaddexp` computes log(e⁰ + eᶻ) without forming eᶻ."
+)
+def overflowing_exp(logits, targets):
+    return ((1 + logits.exp()).log() - targets * logits).mean()
+
+
+@bce_with_logits.mistake(
+    "Adding a small number inside the logarithm hides the overflow: a badly wrong answer then costs at most about 16 "
+    "instead of 10,000, and has no gradient."
+)
+def small_number_in_the_log(logits, targets):
+    p = logits.sigmoid()
+    return -(targets * (p + 1e-7).log() + (1 - targets) * (1 - p + 1e-7).log()).mean()
+
+
+@bce_with_logits.mistake(
+    "This counts the samples whose answer is yes only. A no costs too: −(1 − t)·log(1 − σ(z)) belongs to the loss."
+)
+def yes_only(logits, targets):
+    return -(targets * F.logsigmoid(logits)).mean()
+
+
+@bce_with_logits.mistake("This is the sum of the losses. The mean does not grow with the batch.")
+def summed_losses(logits, targets):
+    return (F.softplus(logits) - targets * logits).sum()
+
+
+@bce_with_logits.mistake("One loss per sample came out. Reduce them to their mean, a tensor without axes.")
+def a_loss_per_sample(logits, targets):
+    return F.softplus(logits) - targets * logits
+
+
+@bce_with_logits.mistake("The sign of the loss is turned round: minimising it would make every answer wrong.")
+def turned_round(logits, targets):
+    return -(F.softplus(logits) - targets * logits).mean()
+
+
+# warmup_cosine
+
+
+def _call_for_a_number(function, arguments):
+    """The result; 0 and 1 may be whole numbers."""
+    result = apply(function, arguments)
+    return {"result": float(result) if type(result) is int else collect(result)}
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=8,
+    hints=[
+        "Three stretches: before `warmup`, from `warmup` to `total`, after `total`. Begin with the middle one.",
+        "How far along the cosine is a step? 0 at `warmup`, 1 at `total`: (step − warmup) / (total − warmup).",
+        "(1 + cos(π · p)) / 2 runs from 1 at p = 0 to 0 at p = 1. What must p be after `total`?",
+    ],
+    probe=_call_for_a_number,
+)
+def warmup_cosine(rng):
+    """Trials for a straight rise to 1 and half a cosine down to 0."""
+    warmup = rng.integer(4, 9)
+    total = warmup + rng.integer(9, 20)
+    yield trial("the first step", step=0, warmup=warmup, total=total)
+    yield trial("during the warm-up", step=rng.integer(1, warmup), warmup=warmup, total=total)
+    yield trial("the end of the warm-up", step=warmup, warmup=warmup, total=total)
+    yield trial("just after the warm-up", step=warmup + 1, warmup=warmup, total=total)
+    yield trial("on the way down", step=rng.integer(warmup + 2, total - 1), warmup=warmup, total=total)
+    yield trial("the last step before the end", step=total - 1, warmup=warmup, total=total)
+    yield trial("the end", step=total, warmup=warmup, total=total)
+    yield trial("after the end", step=total + 3, warmup=warmup, total=total)
+    yield trial("no warm-up, the first step", step=0, warmup=0, total=total)
+    yield trial("no warm-up, on the way down", step=rng.integer(2, total), warmup=0, total=total)
+
+
+@warmup_cosine.mistake("This warm-up begins at 1 / warmup. At step 0 the factor is 0: `step / warmup`.")
+def counts_from_one(step, warmup, total):
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup))))
+
+
+@warmup_cosine.mistake(
+    "The cosine is measured from step 0, so it does not begin at 1 where the warm-up ends. Count from `warmup`: "
+    "(step − warmup) / (total − warmup)."
+)
+def cosine_from_step_zero(step, warmup, total):
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1, step / total)))
+
+
+@warmup_cosine.mistake(
+    "After `total` the cosine rises again, and the learning rate with it. Let the progress stop at 1."
+)
+def rises_again(step, warmup, total):
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+@warmup_cosine.mistake(
+    "This cosine lasts `total` steps *after* the warm-up. It must reach 0 at step `total`, so it has total − warmup steps."
+)
+def too_long(step, warmup, total):
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / total)))
+
+
+@warmup_cosine.mistake("This is a straight line down. Half a cosine is (1 + cos(π · p)) / 2, with p from 0 to 1.")
+def straight_line(step, warmup, total):
+    if step < warmup:
+        return step / warmup
+    return 1.0 - min(1, (step - warmup) / (total - warmup))
+
+
+@warmup_cosine.mistake(
+    "A quarter of a cosine falls fastest at its end. Half a cosine, (1 + cos(π · p)) / 2, is level at both ends."
+)
+def quarter_of_a_cosine(step, warmup, total):
+    if step < warmup:
+        return step / warmup
+    return math.cos(math.pi / 2 * min(1, (step - warmup) / (total - warmup))) if step < total else 0.0
+
+
+@warmup_cosine.mistake("With `warmup=0` this divides by 0. There is no step before the warm-up's end then.")
+def divides_by_no_warmup(step, warmup, total):
+    if step <= warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup))))
+
+
+# EarlyStopping
+
+
+def _told_losses(function, arguments):
+    """What `step` returns for each loss, and `best` before the first and after each."""
+    losses = arguments.pop("losses")
+    stopper = apply(function, arguments)
+    evidence = {"best at first": collect(stopper.best), "after each loss": []}
+    for loss in losses:
+        answer = stopper.step(loss)
+        evidence["after each loss"].append({"loss": loss, "stop": collect(answer), "best": _as_float(stopper.best)})
+    return evidence
+
+
+def _as_float(number):
+    return float(number) if type(number) is int else collect(number)
+
+
+def _eighths(rng, n, low=8, high=80):
+    """Losses without rounding errors: multiples of 1/8."""
+    return [k / 8 for k in rng.integers(low, high, n).tolist()]
+
+
+@exercise(
+    points=2,
+    level=1,
+    minutes=10,
+    hints=[
+        "Two things to remember between calls: the best loss, and how many calls in a row brought nothing.",
+        "An improvement sets the best loss and puts the count back to 0. Everything else adds 1 to the count.",
+        "Every comparison with NaN is false: let the comparison say what *is* an improvement.",
+    ],
+    probe=_told_losses,
+)
+def EarlyStopping(rng):
+    """Trials of losses, one per epoch."""
+    start = rng.integer(40, 80) / 8
+    yield trial("a plateau", patience=3, losses=[start, start - 1, start - 1, start, start + 1, start])
+    yield trial("patience 1", patience=1, losses=[start, start - 0.5, start, start - 2])
+    yield trial(
+        "improvements in between", patience=2, losses=[start, start + 1, start - 1, start, start - 2, start, start]
+    )
+    yield trial("an improvement after the stop", patience=2, losses=[start, start, start, start - 1, start])
+    yield trial(
+        "improvements of exactly min_delta",
+        patience=2,
+        min_delta=0.5,
+        losses=[start, start - 0.5, start - 1, start - 1.125, start - 1.75],
+    )
+    yield trial(
+        "many improvements that are too small",
+        patience=4,
+        min_delta=1.0,
+        losses=[start - k / 4 for k in range(8)],
+    )
+    yield trial("worse by less than min_delta", patience=2, min_delta=1.0, losses=[start, start + 0.5, start + 0.25])
+    yield trial("NaN", patience=2, losses=[math.nan, start, math.nan, math.nan, start - 1])
+    yield trial("NaN from the first epoch on", patience=2, losses=[math.nan, math.nan, start])
+    yield trial("infinity, and losses below 0", patience=2, losses=[math.inf, -1.0, -2.0, -1.5, -1.75, -3.0])
+    yield trial("any losses", patience=rng.integer(2, 4), min_delta=rng.integer(1, 9) / 8, losses=_eighths(rng, 12))
+
+
+class _Stopper:
+    """The frame of the mistakes: what counts as an improvement, what it does, and when to stop."""
+
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.min_delta = patience, min_delta
+        self.best, self.bad = math.inf, 0
+
+    def improves(self, loss):
+        return self.best - loss > self.min_delta
+
+    def step(self, loss):
+        self.bad = 0 if self.improves(loss) else self.bad + 1
+        self.best = loss if self.improves(loss) else self.best
+        return self.bad >= self.patience
+
+
+@EarlyStopping.mistake(
+    "This stops one call too late: with `patience=2` the second call in a row without an improvement returns True."
+)
+class one_call_late(_Stopper):
+    def step(self, loss):
+        super().step(loss)
+        return self.bad > self.patience
+
+
+@EarlyStopping.mistake(
+    "The calls without an improvement are counted in total. They must follow each other: an improvement puts the count "
+    "back to 0."
+)
+class counts_in_total(_Stopper):
+    def step(self, loss):
+        if self.improves(loss):
+            self.best = loss
+        else:
+            self.bad += 1
+        return self.bad >= self.patience
+
+
+@EarlyStopping.mistake(
+    "Equal to the best, or better by exactly min_delta, is no improvement: *more* than min_delta is."
+)
+class equal_is_enough(_Stopper):
+    def improves(self, loss):
+        return loss <= self.best - self.min_delta
+
+
+@EarlyStopping.mistake("NaN counts as an improvement here, since `loss >= best` is false for it. Ask `loss < best`.")
+class nan_improves(_Stopper):
+    def improves(self, loss):
+        return not loss >= self.best - self.min_delta
+
+
+@EarlyStopping.mistake(
+    "`best` follows every small step down. It is the loss of the last *improvement*: otherwise a slow decline, always "
+    "too small to count, would stop a training that gets better and better."
+)
+class best_creeps(_Stopper):
+    def step(self, loss):
+        self.bad = 0 if self.improves(loss) else self.bad + 1
+        self.best = loss if loss < self.best else self.best
+        return self.bad >= self.patience
+
+
+@EarlyStopping.mistake("`min_delta` makes no difference here. Lower by more than `min_delta` is asked.")
+class ignores_min_delta(_Stopper):
+    def improves(self, loss):
+        return loss < self.best
+
+
+@EarlyStopping.mistake(
+    "`min_delta` is added to `best`, so a loss that is worse by less than it counts as an improvement. Subtract it."
+)
+class adds_min_delta(_Stopper):
+    def improves(self, loss):
+        return loss < self.best + self.min_delta
+
+
+@EarlyStopping.mistake(
+    "This compares with the previous loss. Compare with the best: a loss may rise first and fall then."
+)
+class compares_with_the_previous(_Stopper):
+    def __init__(self, patience, min_delta=0.0):
+        super().__init__(patience, min_delta)
+        self.previous = math.inf
+
+    def step(self, loss):
+        if loss < self.previous - self.min_delta:
+            self.best, self.bad = loss, 0
+        else:
+            self.bad += 1
+        self.previous = loss
+        return self.bad >= self.patience
+
+
+# cross_entropy
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "log p = z_y − log Σ exp(z_k). Which number can you subtract from a whole row of z without changing p?",
+        "With the row's largest logit subtracted, every exponent is at most 0, and the sum at least 1.",
+        "Keep the axis when you take the maximum: (n, c) − (n, 1). Pick one entry per row by two index tensors, or by "
+        "`gather`.",
+    ],
+    probe=call_with_gradients,
+    tolerance=(1e-3, 2e-3),  # around 10,000, float32 has steps of 0.001
+    forbidden=dict.fromkeys(CROSS_ENTROPIES + LOG_SOFTMAXES, "The exercise is to write it."),
+)
+def cross_entropy(rng):
+    """Trials for the mean over samples of −log softmax(logits)[label]."""
+
+    def labels(n, c):
+        return rng.integers(0, c, n)
+
+    signs = torch.where(rng.booleans(5, 4), 1e4, -1e4)
+    offsets = torch.tensor([1e4, -1e4, 0.0])[:, None]
+    yield trial("four samples, three classes", logits=2 * rng.normal(4, 3), labels=labels(4, 3))
+    yield trial("as many samples as classes", logits=rng.normal(3, 3), labels=labels(3, 3))
+    yield trial("one sample", logits=rng.normal(1, 5), labels=labels(1, 5))
+    yield trial("one class", logits=rng.normal(3, 1), labels=labels(3, 1))
+    yield trial("every sample of the last class", logits=rng.normal(4, 3), labels=torch.full((4,), 2))
+    yield trial("logits of ±10,000", logits=signs + rng.normal(5, 4), labels=labels(5, 4))
+    yield trial("rows around 10,000, −10,000 and 0", logits=offsets + 4 * rng.normal(3, 4), labels=labels(3, 4))
+    yield trial(
+        "sure and wrong",
+        logits=torch.tensor([[1e4, -1e4], [-1e4, 1e4]]) + rng.normal(2, 2),
+        labels=torch.tensor([1, 0]),
+    )
+    yield trial("logits stored by columns", logits=3 * rng.normal(3, 6).T, labels=labels(6, 3))
+    yield trial("float64", logits=2 * rng.normal(4, 5, dtype=torch.float64), labels=labels(4, 5))
+
+
+def _picked(log_probabilities, labels):
+    return log_probabilities[torch.arange(len(labels)), labels]
+
+
+@cross_entropy.mistake(
+    "exp(10,000) is infinite, and ∞ / ∞ is NaN. Subtract each row's largest logit before you take exp."
+)
+def exp_overflows(logits, labels):
+    return -_picked((logits.exp() / logits.exp().sum(1, keepdim=True)).log(), labels).mean()
+
+
+@cross_entropy.mistake(
+    "The softmax of a class that is far behind is 0 in float32, and log 0 is −∞. Take the logarithm of the sum, not of "
+    "the quotient: log p = z_y − log Σ exp(z_k)."
+)
+def log_after_softmax(logits, labels):
+    return -_picked(logits.softmax(1).log(), labels).mean()
+
+
+@cross_entropy.mistake(
+    "A small number inside the logarithm hides the problem: being sure and wrong then costs about 20 instead of "
+    "20,000, and has no gradient to learn from."
+)
+def small_number_added(logits, labels):
+    return -_picked((logits.softmax(1) + 1e-9).log(), labels).mean()
+
+
+@cross_entropy.mistake(
+    "You subtract the largest logit of the whole batch. A row far below it becomes exp(−20,000) = 0 throughout. Each "
+    "row needs its own largest."
+)
+def one_maximum_for_all(logits, labels):
+    shifted = logits - logits.max()
+    return -_picked(shifted - shifted.exp().sum(1, keepdim=True).log(), labels).mean()
+
+
+@cross_entropy.mistake("This is the sum of the losses. Take the mean over samples.")
+def sum_of_losses(logits, labels):
+    return F.cross_entropy(logits, labels, reduction="sum")
+
+
+@cross_entropy.mistake(
+    "The sign is missing: log p is at most 0, and the loss is −log p. Minimising this would make p small."
+)
+def without_the_minus(logits, labels):
+    return -F.cross_entropy(logits, labels)
+
+
+@cross_entropy.mistake("Softmax is applied twice: the logits themselves go into the loss, not their probabilities.")
+def softmax_twice(logits, labels):
+    return F.cross_entropy(logits.softmax(1), labels)
+
+
+@cross_entropy.mistake(
+    "`x[:, labels]` picks *every* label's column in *every* row, (n, n). Pick one per row: "
+    "`x[torch.arange(n), labels]`, or `gather`."
+)
+def every_label_in_every_row(logits, labels):
+    return -F.log_softmax(logits, 1)[:, labels].mean()
+
+
+@cross_entropy.mistake("The probabilities are normalised down each column. Classes are the last axis: `dim=1`.")
+def softmax_down_the_columns(logits, labels):
+    return -_picked(F.log_softmax(logits, 0), labels).mean()
+
+
+@cross_entropy.mistake(
+    "The value is right, but no gradient reaches the logits: `.item()`, `.data`, `.detach()`, NumPy or `no_grad` cuts "
+    "the graph. A loss that cannot be differentiated trains nothing."
+)
+def cuts_the_graph(logits, labels):
+    return F.cross_entropy(logits.detach(), labels)
+
+
+# adamw_step
+
+
+def _three_tensors(function, arguments):
+    """The new (w, m, v), and which arguments the step changed."""
+    before = collect(arguments)
+    result = _pair(apply(function, arguments))
+    after = collect(arguments)
+    tensors = [name for name in ("w", "g", "m", "v") if not torch.equal(before[name], after[name])]
+    return {"result": collect(result), "changed": {name: after[name] for name in tensors}}
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "Three lines for the three steps, in their order. Give the new m and v names, and use those from then on.",
+        "The correction divides by 1 − βᵗ: at t = 1 and β₁ = 0.9 by 0.1. Return m and v without it.",
+        "The decay is lr · λ · w, with the old w: it does not pass through m and v. That is the W in AdamW.",
+    ],
+    probe=_three_tensors,
+)
+def adamw_step(rng):
+    """Trials for one step on one tensor."""
+
+    def tensors(*shape, dtype=torch.float32, scale=1.0):
+        w, g, m = (rng.normal(*shape, dtype=dtype) for _ in range(3))
+        return {"w": w, "g": scale * g, "m": scale * m, "v": scale**2 * rng.normal(*shape, dtype=dtype).square()}
+
+    first = tensors(3, 2)
+    first["m"], first["v"] = torch.zeros(3, 2), torch.zeros(3, 2)
+    yield trial("the first step", **first, t=1, lr=0.1)
+    yield trial("the second step", **tensors(4), t=2, lr=0.05)
+    yield trial("a late step, a large learning rate", **tensors(2, 3), t=1000, lr=0.5)
+    yield trial("other betas", **tensors(5), t=3, lr=0.1, betas=(0.5, 0.75))
+    usual = {"betas": (0.9, 0.999)}
+    yield trial("a large eps", **tensors(3), t=4, lr=0.1, **usual, eps=0.5)
+    yield trial("no decay", **tensors(3), t=2, lr=0.1, **usual, eps=1e-8, weight_decay=0.0)
+    yield trial("a strong decay", **tensors(2, 2), t=5, lr=0.1, **usual, eps=1e-8, weight_decay=0.7)
+    yield trial("tiny gradients, float64", **tensors(4, dtype=torch.float64, scale=1e-8), t=3, lr=0.1)
+    yield trial("a gradient of 0", w=rng.normal(3), g=torch.zeros(3), m=torch.zeros(3), v=torch.zeros(3), t=1, lr=0.1)
+
+
+def _adam(w, g, m, v, t, lr, betas, eps, weight_decay, correct=True, power=2, root_of_sum=False):
+    m, v = (b * old + (1 - b) * new for b, old, new in zip(betas, (m, v), (g, g.abs() ** power), strict=True))
+    c1, c2 = (1 - b**t if correct else 1 for b in betas)
+    bottom = (v / c2 + eps).sqrt() if root_of_sum else (v / c2).sqrt() + eps
+    return w - lr * m / c1 / bottom, m, v, c1, c2
+
+
+@adamw_step.mistake(
+    "The correction of step 2 is missing. m and v begin at 0; without the division by 1 − βᵗ the first steps have the "
+    "wrong length."
+)
+def without_correction(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, *_ = _adam(w, g, m, v, t, lr, betas, eps, weight_decay, correct=False)
+    return new - lr * weight_decay * w, m, v
+
+
+@adamw_step.mistake(
+    "This is Adam with weight decay added to the *gradient*: it then passes through m and v, and is divided by √v̂. AdamW "
+    "takes lr · λ · w off the weights directly."
+)
+def decay_in_the_gradient(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    return _adam(w, g + weight_decay * w, m, v, t, lr, betas, eps, weight_decay)[:3]
+
+
+@adamw_step.mistake("The weight decay is missing: λ = 0.01 unless something else is asked for.")
+def without_decay(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    return _adam(w, g, m, v, t, lr, betas, eps, weight_decay)[:3]
+
+
+@adamw_step.mistake("The decay is λ · w here, without the learning rate: lr · λ · w is asked.")
+def decay_without_lr(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, *_ = _adam(w, g, m, v, t, lr, betas, eps, weight_decay)
+    return new - weight_decay * w, m, v
+
+
+@adamw_step.mistake("ε stands outside the root: √v̂ + ε, not √(v̂ + ε).")
+def eps_under_the_root(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, *_ = _adam(w, g, m, v, t, lr, betas, eps, weight_decay, root_of_sum=True)
+    return new - lr * weight_decay * w, m, v
+
+
+@adamw_step.mistake("v is the running mean of the *squared* gradient; here it is that of its size.")
+def gradient_not_squared(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, *_ = _adam(w, g, m, v, t, lr, betas, eps, weight_decay, power=1)
+    return new - lr * weight_decay * w, m, v
+
+
+@adamw_step.mistake("t is already counted from 1: 1 − βᵗ, not 1 − βᵗ⁺¹.")
+def one_step_ahead(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, *_ = _adam(w, g, m, v, t + 1, lr, betas, eps, weight_decay)
+    return new - lr * weight_decay * w, m, v
+
+
+@adamw_step.mistake(
+    "You return the corrected m̂ and v̂. The next step needs m and v as they are, or the correction is applied twice."
+)
+def returns_the_corrected(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    new, m, v, c1, c2 = _adam(w, g, m, v, t, lr, betas, eps, weight_decay)
+    return new - lr * weight_decay * w, m / c1, v / c2
+
+
+# parameter_groups
+
+
+def _shrunk(function, arguments):
+    """By how much SGD with these groups and gradients of 0 shrinks each parameter: 0 where it belongs to no group."""
+    model = arguments["model"]
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = apply(function, arguments)
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    for parameter in names:
+        parameter.grad = torch.zeros_like(parameter)
+    members = {
+        names.get(p, "a tensor that is no parameter") for group in optimizer.param_groups for p in group["params"]
+    }
+    before = collect(dict(model.named_parameters()))
+    optimizer.step()
+    after = collect(dict(model.named_parameters()))
+    return {"members": sorted(members), "after a step with gradients of 0": after, "before": before}
+
+
+class _WithScalar(nn.Module):
+    """A linear layer and one learned number without axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.temperature = nn.Parameter(torch.ones(()))
+
+
+def _tied():
+    """Two layers that share one matrix."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    return model
+
+
+def _half_frozen():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    return model.requires_grad_(False), model[1].requires_grad_()
+
+
+@exercise(
+    points=1,
+    level=2,
+    minutes=8,
+    hints=[
+        "`model.parameters()` gives each parameter once, shared ones too. `p.ndim` is its number of axes.",
+        "Two lists: one with `p.ndim >= 2`, one with the rest. Leave out what has `requires_grad` false.",
+        "Each group is a dict: `{'params': the list, 'weight_decay': a number}`.",
+    ],
+    probe=_shrunk,
+)
+def parameter_groups(rng):
+    """Trials of models, each with its weight decay."""
+    convolutional = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+    yield trial("one linear layer", model=_fill(nn.Linear(3, 2), rng), weight_decay=0.1)
+    yield trial("filters and batch norm", model=_fill(convolutional, rng), weight_decay=0.25)
+    yield trial("a frozen layer", model=_fill(_half_frozen()[0], rng), weight_decay=0.5)
+    yield trial("two layers that share a matrix", model=_fill(_tied(), rng), weight_decay=0.25)
+    yield trial("a parameter without axes", model=_fill(_WithScalar(), rng), weight_decay=0.5)
+    yield trial("an embedding", model=_fill(nn.Embedding(4, 3), rng), weight_decay=0.125)
+    yield trial("a weight decay of 0", model=_fill(nn.Linear(1, 2), rng), weight_decay=0.0)
+
+
+def _groups(parameters, decays, weight_decay):
+    parameters = [(name, p) for name, p in parameters]
+    return [
+        {"params": [p for name, p in parameters if decays(name, p)], "weight_decay": weight_decay},
+        {"params": [p for name, p in parameters if not decays(name, p)], "weight_decay": 0.0},
+    ]
+
+
+def _trained(model):
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+
+@parameter_groups.mistake(
+    "Biases decay too. Only parameters with two or more axes do; the others belong to a group with 0."
+)
+def everything_decays(model, weight_decay):
+    return _groups(_trained(model), lambda name, p: True, weight_decay)
+
+
+@parameter_groups.mistake("The two groups are exchanged: matrices and filters decay, biases and scales do not.")
+def groups_exchanged(model, weight_decay):
+    return _groups(_trained(model), lambda name, p: p.ndim < 2, weight_decay)
+
+
+@parameter_groups.mistake("Frozen parameters are among the groups. Leave out what has `requires_grad` false.")
+def with_frozen_ones(model, weight_decay):
+    return _groups(model.named_parameters(), lambda name, p: p.ndim > 1, weight_decay)
+
+
+@parameter_groups.mistake(
+    "The name does not tell: the scale of a batch norm is called `weight` too, and has one axis. Ask `p.ndim`."
+)
+def by_name(model, weight_decay):
+    return _groups(_trained(model), lambda name, p: name.endswith("weight"), weight_decay)
+
+
+@parameter_groups.mistake(
+    "Biases and scales are missing: a parameter in no group is not trained at all. They need a group with decay 0."
+)
+def matrices_only(model, weight_decay):
+    return [{"params": [p for _, p in _trained(model) if p.ndim > 1], "weight_decay": weight_decay}]
+
+
+@parameter_groups.mistake("Filters have four axes and decay too: `p.ndim >= 2`, not `== 2`.")
+def two_axes_only(model, weight_decay):
+    return _groups(_trained(model), lambda name, p: p.ndim == 2, weight_decay)
+
+
+# train_epoch
+
+
+def _after_training(function, arguments):
+    """The result; the model's state and the modes of its parts afterwards."""
+    model = arguments["model"]
+    result = apply(function, arguments)
+    return {"result": collect(result), "state": collect(dict(model.state_dict())), "modes": _modes(model)}
+
+
+@exercise(
+    points=3,
+    level=2,
+    minutes=15,
+    hints=[
+        "Inside the loop, in this order: the loss, zero the gradients, `backward`, clip if asked, `step`.",
+        "A batch's loss is a mean. Times the number of its samples it is a sum, and sums may be added.",
+        "`nn.utils.clip_grad_norm_(model.parameters(), max_norm)` stands between `backward` and `step`. `loss.item()` "
+        "is the number without the graph.",
+    ],
+    probe=_after_training,
+)
+def train_epoch(rng):
+    """Trials of a model, a loader and an optimiser."""
+
+    def setting(n, batch_size, scale=1.0, momentum=0.0, **options):
+        model = _classifier(rng)
+        return {
+            "model": model,
+            "loader": _loader(rng, n, batch_size, scale=scale, **options),
+            "loss_fn": F.cross_entropy,
+            "optimizer": _sgd(model, momentum=momentum),
+        }
+
+    stale = setting(6, 3)
+    for parameter in stale["model"].parameters():
+        parameter.grad = rng.normal(*parameter.shape)
+    evaluated = setting(6, 3)
+    evaluated["model"].eval()
+    regression = _linear(rng, 2, 1)
+    data = TensorDataset(10 * rng.normal(5, 2), rng.normal(5, 1))
+    yield trial("two batches of equal size", **setting(6, 3))
+    yield trial("the last batch is short", **setting(8, 3))
+    yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
+    yield trial("one batch", **setting(4, 4))
+    yield trial("the model comes in eval mode", **evaluated)
+    yield trial("gradients are left from before", **stale)
+    yield trial("momentum", **setting(9, 3, momentum=0.9))
+    yield trial("gradients are clipped", **setting(8, 3, scale=5.0), max_norm=0.1)
+    yield trial("gradients are smaller than max_norm", **setting(5, 3), max_norm=1e6)
+    yield trial(
+        "a regression, clipped; the last batch is short",
+        model=regression,
+        loader=DataLoader(data, 2),
+        loss_fn=F.mse_loss,
+        optimizer=torch.optim.AdamW(regression.parameters(), lr=0.1),
+        max_norm=1.0,
+    )
+
+
+def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="samples", as_number=True):
+    """An epoch of the mistakes: `before` runs at the start of each batch, `between` before the step."""
+    batches = []
+    for inputs, labels in loader:
+        if before:
+            before()
+        loss = loss_fn(model(inputs), labels)
+        loss.backward()
+        if between:
+            between()
+        optimizer.step()
+        batches.append((loss.item() if as_number else loss, len(labels)))
+    if mean == "batches":
+        return sum(loss for loss, _ in batches) / len(batches)
+    if mean == "data set":
+        return sum(loss * n for loss, n in batches) / len(loader.dataset)
+    if mean == "last":
+        return batches[-1][0]
+    return sum(loss * n for loss, n in batches) / sum(n for _, n in batches)
+
+
+def _clip(model, max_norm):
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+
+
+@train_epoch.mistake(
+    "The gradients are never set to zero, so each step repeats those of all batches before it. `backward` adds."
+)
+def never_zeroes(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, None, lambda: _clip(model, max_norm))
+
+
+@train_epoch.mistake("The gradients are set to zero between `backward` and `step`, so the model learns nothing.")
+def zeroes_before_the_step(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, None, optimizer.zero_grad)
+
+
+@train_epoch.mistake(
+    "The gradients are set to zero once, at the start. They must be for each batch, since `backward` adds to them."
+)
+def zeroes_once(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    optimizer.zero_grad()
+    return _epoch(model, loader, loss_fn, optimizer, None, lambda: _clip(model, max_norm))
+
+
+@train_epoch.mistake(
+    "This is the mean over *batches*: a short last batch counts as much as a full one. Weigh each loss by its samples."
+)
+def mean_over_batches(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm), "batches")
+
+
+@train_epoch.mistake(
+    "`len(loader.dataset)` counts samples that no batch held: this loader drops the short one. Count the labels as they "
+    "come."
+)
+def divides_by_the_data_set(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm), "data set")
+
+
+@train_epoch.mistake("This returns the loss of the last batch alone, not the mean over the epoch.")
+def last_loss_only(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm), "last")
+
+
+@train_epoch.mistake(
+    "The model is not put into train mode. After an evaluation it would train with batch norm and dropout switched off: "
+    "`model.train()` at the start."
+)
+def no_train_mode(model, loader, loss_fn, optimizer, max_norm=None):
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm))
+
+
+@train_epoch.mistake(
+    "The clipping has no effect on the step. It must come after `backward`, which makes the gradients, and before "
+    "`step`, which uses them."
+)
+def never_clips(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad)
+
+
+@train_epoch.mistake(
+    "Each parameter is clipped by itself, which changes the direction of the step. One norm over all gradients together "
+    "is asked: one call of `clip_grad_norm_` with all parameters."
+)
+def clips_one_by_one(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+
+    def clip():
+        for parameter in model.parameters():
+            if max_norm is not None:
+                nn.utils.clip_grad_norm_([parameter], max_norm)
+
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, clip)
+
+
+@train_epoch.mistake(
+    "`clip_grad_value_` cuts off each entry by itself, and so changes the direction of the step. `clip_grad_norm_` makes "
+    "the whole gradient shorter."
+)
+def clips_values(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+
+    def clip():
+        if max_norm is not None:
+            nn.utils.clip_grad_value_(model.parameters(), max_norm)
+
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, clip)
+
+
+@train_epoch.mistake(
+    "The result is a tensor, and it holds the graph of every batch: memory grows with each. `loss.item()` is the number."
+)
+def keeps_the_graphs(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    clip = lambda: _clip(model, max_norm)  # noqa: E731
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, clip, as_number=False)
+
+
+# evaluate
+
+
+def _evaluated(function, arguments):
+    """The result; whether outputs carried a graph; state and modes of the model afterwards."""
+    model = arguments["model"]
+    graphs = []
+    handle = model.register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
+    try:
+        result = _pair(apply(function, arguments))
+    finally:
+        handle.remove()
+    return {
+        "result": collect(result),
+        "batches with a graph": sum(graphs),
+        "modes": _modes(model),
+        "state": collect(dict(model.state_dict())),
+    }
+
+
+@exercise(
+    points=3,
+    level=2,
+    minutes=15,
+    hints=[
+        "Before the loop, note `module.training` of each of `model.modules()`; after it, set each back.",
+        "`logits.argmax(dim=1)` are the predicted classes. Count the right ones, and divide by the samples at the end.",
+        "`with torch.no_grad():` around the loop. `.item()` makes Python numbers of both results.",
+    ],
+    probe=_evaluated,
+)
+def evaluate(rng):
+    """Trials of a model and a loader."""
+
+    def setting(n, batch_size, **options):
+        model = _classifier(rng)
+        for batches in range(3):  # running statistics that are not those of a fresh layer
+            model(rng.normal(4, 3) + batches)
+        return {"model": model, "loader": _loader(rng, n, batch_size, **options), "loss_fn": F.cross_entropy}
+
+    evaluated, frozen = setting(7, 3), setting(6, 4)
+    evaluated["model"].eval()
+    frozen["model"][1].eval()
+    awake = setting(5, 5)
+    awake["model"].eval()
+    awake["model"][1].train()
+    with_dropout = setting(6, 3)
+    with_dropout["model"].insert(0, nn.Dropout(0.75))
+    yield trial("a model in train mode", **setting(6, 3))
+    yield trial("the last batch is short", **setting(9, 4))
+    yield trial("a model in eval mode", **evaluated)
+    yield trial("a frozen part in a model in train mode", **frozen)
+    yield trial("a part in train mode in a model in eval mode", **awake)
+    yield trial("a model with dropout", **with_dropout)
+    yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
+    yield trial("as many samples as classes", **setting(4, 4))
+    yield trial("batches of one sample", **setting(3, 1))
+    weighted = setting(7, 3)
+    yield trial("another loss", **weighted | {"loss_fn": nn.CrossEntropyLoss(label_smoothing=0.25)})
+
+
+def _measured(model, loader, loss_fn, mean="samples", dim=1, grad=False):
+    losses, right, sizes = [], [], []
+    with torch.set_grad_enabled(grad):
+        for inputs, labels in loader:
+            logits = model(inputs)
+            losses.append(loss_fn(logits, labels).item())
+            right.append((logits.argmax(dim=dim)[: len(labels)] == labels[: logits.shape[1 - dim]]).sum().item())
+            sizes.append(len(labels))
+    if mean == "batches":
+        shares = [a / b for a, b in zip(right, sizes, strict=True)]
+        return sum(losses) / len(losses), sum(shares) / len(shares)
+    samples = len(loader.dataset) if mean == "data set" else sum(sizes)
+    return sum(a * b for a, b in zip(losses, sizes, strict=True)) / samples, sum(right) / samples
+
+
+@contextmanager
+def _eval_mode(model):
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    yield
+    for module, mode in modes.items():
+        module.training = mode
+
+
+@evaluate.mistake(
+    "The model is not put into eval mode: batch norm uses the statistics of each batch and changes its running ones, and "
+    "dropout drops."
+)
+def stays_in_train_mode(model, loader, loss_fn):
+    return _measured(model, loader, loss_fn)
+
+
+@evaluate.mistake(
+    "The model stays in eval mode afterwards, so the next epoch would train without dropout and with frozen batch norm."
+)
+def leaves_eval_mode(model, loader, loss_fn):
+    model.eval()
+    return _measured(model, loader, loss_fn)
+
+
+@evaluate.mistake("`model.train()` at the end is wrong for a model that came in eval mode. Put back the mode it had.")
+def always_train_afterwards(model, loader, loss_fn):
+    model.eval()
+    result = _measured(model, loader, loss_fn)
+    model.train()
+    return result
+
+
+@evaluate.mistake(
+    "`model.train(was_training)` gives all parts one mode. A frozen part was in eval mode before: note the mode of each "
+    "of `model.modules()`, and put each back."
+)
+def one_mode_for_all_parts(model, loader, loss_fn):
+    mode = model.training
+    model.eval()
+    result = _measured(model, loader, loss_fn)
+    model.train(mode)
+    return result
+
+
+@evaluate.mistake("A graph is recorded for every batch, which costs memory and time: `with torch.no_grad():`.")
+def records_graphs(model, loader, loss_fn):
+    with _eval_mode(model):
+        return _measured(model, loader, loss_fn, grad=True)
+
+
+@evaluate.mistake(
+    "These are means over *batches*: a short last batch counts as much as a full one. Add up over samples, divide once."
+)
+def means_over_batches(model, loader, loss_fn):
+    with _eval_mode(model):
+        return _measured(model, loader, loss_fn, "batches")
+
+
+@evaluate.mistake("The accuracy is in percent. It is a share, in [0, 1]: multiply by 100 where you print it, with a %.")
+def in_percent(model, loader, loss_fn):
+    with _eval_mode(model):
+        loss, accuracy = _measured(model, loader, loss_fn)
+    return loss, 100 * accuracy
+
+
+@evaluate.mistake("This is the number of right answers. The accuracy is their share of all samples.")
+def counts_right_answers(model, loader, loss_fn):
+    with _eval_mode(model):
+        loss, accuracy = _measured(model, loader, loss_fn)
+    samples = sum(len(labels) for _, labels in loader)
+    return loss, accuracy * samples
+
+
+@evaluate.mistake(
+    "`len(loader.dataset)` counts samples that no batch held: this loader drops the short one. Count the labels as they "
+    "come."
+)
+def divides_by_the_whole_data_set(model, loader, loss_fn):
+    with _eval_mode(model):
+        return _measured(model, loader, loss_fn, "data set")
+
+
+# train_accumulated
+
+
+def _accumulated(function, arguments):
+    """The result and the state of the model, and whether more samples came at once than the largest piece has."""
+    model, batches = arguments["model"], arguments["batches"]
+    sizes = []
+    handle = model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    try:
+        result = apply(function, arguments)
+    finally:
+        handle.remove()
+    largest = max(len(labels) for _, labels in batches)
+    return {
+        "result": collect(result),
+        "more samples at once than the largest piece": max(sizes, default=0) > largest,
+        "state": collect(dict(model.state_dict())),
+        "training": model.training,
+    }
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "The mean over all samples is Σ (piece's mean · piece's size / number of all samples).",
+        "`backward` adds to the gradients. So call it once per piece, on that piece's share of the loss.",
+        "`zero_grad` once before the first piece, `step` once after the last.",
+    ],
+    probe=_accumulated,
+)
+def train_accumulated(rng):
+    """Trials of a model and pieces of a batch."""
+
+    def setting(*sizes, lr=0.1, momentum=0.0, scale=1.0):
+        model = _fill(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4)), rng)
+        batches = [(scale * rng.normal(n, 3), rng.integers(0, 4, n)) for n in sizes]
+        optimizer = _sgd(model, lr, momentum)
+        return {"model": model, "batches": batches, "loss_fn": F.cross_entropy, "optimizer": optimizer}
+
+    stale = setting(2, 4)
+    for parameter in stale["model"].parameters():
+        parameter.grad = rng.normal(*parameter.shape)
+    evaluated = setting(2, 3)
+    evaluated["model"].eval()
+    yield trial("two pieces of equal size", **setting(3, 3))
+    yield trial("pieces of unequal size", **setting(5, 1, 2))
+    yield trial("one piece", **setting(4))
+    yield trial("many pieces of one sample", **setting(*[1] * 6))
+    yield trial("gradients are left from before", **stale)
+    yield trial("momentum and a large step", **setting(1, 4, lr=1.0, momentum=0.9))
+    yield trial("a model in eval mode", **evaluated)
+    regression = _linear(rng, 2, 1)
+    yield trial(
+        "a regression",
+        model=regression,
+        batches=[(rng.normal(n, 2), rng.normal(n, 1)) for n in (1, 3)],
+        loss_fn=F.mse_loss,
+        optimizer=_sgd(regression, 0.05),
+    )
+
+
+def _pieces(model, batches, loss_fn, weight=None, after=lambda: None):
+    """Losses and sizes of the pieces; `weight(size, all sizes)` scales each loss before `backward`."""
+    sizes = [len(labels) for _, labels in batches]
+    losses = []
+    for inputs, labels in batches:
+        loss = loss_fn(model(inputs), labels)
+        (loss * weight(len(labels), sizes) if weight else loss).backward()
+        losses.append(loss.item())
+        after()
+    return losses, sizes
+
+
+def _mean(losses, sizes):
+    return sum(loss * n for loss, n in zip(losses, sizes, strict=True)) / sum(sizes)
+
+
+def _share(size, sizes):
+    return size / sum(sizes)
+
+
+@train_accumulated.mistake(
+    "The gradients are the *sum* of the pieces' means, so the step is too long by the number of pieces. Scale each loss "
+    "by its share of the samples before `backward`."
+)
+def sums_the_means(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    losses, sizes = _pieces(model, batches, loss_fn)
+    optimizer.step()
+    return _mean(losses, sizes)
+
+
+@train_accumulated.mistake(
+    "Dividing by the number of pieces is right only where all have the same size. A piece's share is its samples over "
+    "all samples."
+)
+def equal_shares(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    losses, _ = _pieces(model, batches, loss_fn, lambda size, sizes: 1 / len(sizes))
+    optimizer.step()
+    return sum(losses) / len(losses)
+
+
+@train_accumulated.mistake("The step is right. The result is the mean over *pieces*: weigh each by its samples.")
+def result_over_pieces(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    losses, _ = _pieces(model, batches, loss_fn, _share)
+    optimizer.step()
+    return sum(losses) / len(losses)
+
+
+@train_accumulated.mistake("There is a step after every piece. One step is asked, after the last.")
+def steps_every_piece(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    losses, sizes = _pieces(model, batches, loss_fn, _share, optimizer.step)
+    return _mean(losses, sizes)
+
+
+@train_accumulated.mistake("`zero_grad` inside the loop throws away all pieces but the last.")
+def zeroes_every_piece(model, batches, loss_fn, optimizer):
+    losses, sizes = _pieces(model, batches[:-1], loss_fn, _share)
+    total = sum(len(labels) for _, labels in batches)
+    optimizer.zero_grad()
+    last, last_sizes = _pieces(model, batches[-1:], loss_fn, lambda size, _: size / total)
+    optimizer.step()
+    return _mean(losses + last, sizes + last_sizes)
+
+
+@train_accumulated.mistake(
+    "Gradients that were there before are part of this step. `zero_grad` before the first piece."
+)
+def keeps_old_gradients(model, batches, loss_fn, optimizer):
+    losses, sizes = _pieces(model, batches, loss_fn, _share)
+    optimizer.step()
+    return _mean(losses, sizes)
+
+
+@train_accumulated.mistake(
+    "The pieces are joined into one batch, which does not fit into memory: that is why they came in pieces. Call "
+    "`backward` for each; the gradients add up."
+)
+def joins_the_pieces(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    loss = loss_fn(model(torch.cat([x for x, _ in batches])), torch.cat([y for _, y in batches]))
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# FastText
+
+
+def _text_logits(function, arguments):
+    """Logits with known weights, the gradients of the word vectors, and the names and shapes of the parameters."""
+    weights = {name: arguments.pop(name) for name in ("vectors", "weight", "bias")}
+    ids = arguments.pop("ids")
+    model = apply(function, arguments)
+    shapes = {name: tuple(p.shape) for name, p in sorted(model.named_parameters())}
+    with torch.no_grad():
+        model.embedding.weight.copy_(weights["vectors"])
+        model.linear.weight.copy_(weights["weight"])
+        model.linear.bias.copy_(weights["bias"])
+    before = ids.clone()
+    logits = model(ids)
+    evidence = {"parameters": shapes, "logits": collect(logits), "ids changed": not torch.equal(before, ids)}
+    if isinstance(logits, torch.Tensor) and logits.requires_grad:
+        mix = torch.linspace(-1.0, 2.0, logits.numel()).reshape(logits.shape)
+        (gradient,) = torch.autograd.grad(logits, [model.embedding.weight], mix)
+        evidence["gradient of the word vectors"] = collect(gradient)
+    return evidence
+
+
+@exercise(
+    points=3,
+    level=2,
+    minutes=15,
+    hints=[
+        "`nn.Embedding` turns ids (batch, time) into vectors (batch, time, dim). A mask says which are words: "
+        "`ids != self.padding_idx`.",
+        "Give the mask an axis of length 1 at the end. Sum the vectors of words over time, and count the words.",
+        "A row of padding has 0 words: `clamp(min=1)` on the count. 0 / 1 is the mean 0 that is asked.",
+    ],
+    probe=_text_logits,
+)
+def FastText(rng):
+    """Trials of ids, with the weights to use."""
+
+    def setting(ids, vocabulary, dim, classes, **options):
+        return {
+            "vocabulary_size": vocabulary,
+            "dim": dim,
+            "num_classes": classes,
+            **options,
+            "ids": ids,
+            "vectors": rng.normal(vocabulary, dim),
+            "weight": rng.normal(classes, dim),
+            "bias": rng.normal(classes),
+        }
+
+    ids = rng.integers(1, 7, 3, 5)
+    padded = ids.clone()
+    padded[0, 2:], padded[1, 1:], padded[2, 4:] = 0, 0, 0
+    inside = padded.flip(1).clone()
+    empty = padded.clone()
+    empty[1] = 0
+    other = rng.integers(0, 5, 2, 6)
+    other[0, 1::2], other[0, 0], other[1, 0] = 4, 2, 1
+    yield trial("no padding", **setting(ids, 7, 4, 2))
+    yield trial("padding on the right", **setting(padded, 7, 4, 2))
+    yield trial("padding on the left", **setting(inside, 7, 2, 3))
+    yield trial("a text of padding alone", **setting(empty, 7, 3, 2))
+    yield trial("padding_idx is not 0", **setting(other, 5, 3, 4, padding_idx=4))
+    yield trial("as many words as texts", **setting(rng.integers(0, 4, 3, 3), 4, 3, 3))
+    yield trial("one text of one word", **setting(torch.tensor([[1]]), 2, 1, 1))
+
+
+class _Texts(nn.Module):
+    """The frame of the mistakes."""
+
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx)
+        self.linear = nn.Linear(dim, num_classes)
+        self.padding_idx = padding_idx
+
+    def words(self, ids):
+        """Vectors (batch, time, dim), with 0 at padding."""
+        return self.embedding(ids) * (ids != self.padding_idx)[..., None]
+
+    def count(self, ids):
+        return (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1)
+
+
+@FastText.mistake(
+    "The mean counts padding: the logits of a text change with the length of its neighbours in the batch. Leave padding "
+    "out of the sum and of the number of words."
+)
+class counts_padding(_Texts):
+    def forward(self, ids):
+        return self.linear(self.embedding(ids).mean(dim=1))
+
+
+@FastText.mistake(
+    "The sum leaves padding out, but is divided by the padded length. Divide by the number of words: `mask.sum(dim=1)`."
+)
+class divides_by_the_length(_Texts):
+    def forward(self, ids):
+        return self.linear(self.words(ids).mean(dim=1))
+
+
+@FastText.mistake(
+    "The number of words is right, but the vector at `padding_idx` is in the sum. `nn.Embedding(padding_idx=…)` makes "
+    "that row 0 only at the start; loaded weights may hold anything there. Multiply by the mask, or use `torch.where`."
+)
+class trusts_the_zero_row(_Texts):
+    def forward(self, ids):
+        return self.linear(self.embedding(ids).sum(dim=1) / self.count(ids))
+
+
+@FastText.mistake("A text of padding alone divides 0 by 0, which is NaN. Its mean is 0: divide by at least 1.")
+class divides_by_zero(_Texts):
+    def forward(self, ids):
+        return self.linear(self.words(ids).sum(dim=1) / (ids != self.padding_idx).sum(1, keepdim=True))
+
+
+@FastText.mistake("This is the sum of the word vectors, which grows with the length of the text. The mean is asked.")
+class sums_the_words(_Texts):
+    def forward(self, ids):
+        return self.linear(self.words(ids).sum(dim=1))
+
+
+@FastText.mistake(
+    "0 stands for padding here whatever `padding_idx` says. Keep the argument as an attribute and use it."
+)
+class padding_is_always_zero(_Texts):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__(vocabulary_size, dim, num_classes, 0)
+
+    def forward(self, ids):
+        return self.linear(self.words(ids).sum(dim=1) / self.count(ids))
+
+
+@FastText.mistake("These are probabilities. The loss takes logits: no softmax at the end of the model.")
+class gives_probabilities(_Texts):
+    def forward(self, ids):
+        return self.linear(self.words(ids).sum(dim=1) / self.count(ids)).softmax(dim=1)
+
+
+# mend_training
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "What does `F.cross_entropy` take, logits or probabilities? Where does an optimiser keep its momentum?",
+        "One line is missing before `backward`, and one before the first batch.",
+        "`total` adds up tensors with their graphs, and means of batches of unequal size: `loss.item() * len(labels)`.",
+    ],
+    probe=_after_training,
+)
+def mend_training(rng):
+    """Trials of a model and a loader."""
+
+    def setting(n, batch_size, epochs=2, lr=0.1, **options):
+        return {
+            "model": _classifier(rng),
+            "loader": _loader(rng, n, batch_size, **options),
+            "epochs": epochs,
+            "lr": lr,
+        }
+
+    evaluated = setting(6, 3)
+    evaluated["model"].eval()
+    yield trial("one epoch of one batch", **setting(4, 4, epochs=1))
+    yield trial("two epochs", **setting(6, 3))
+    yield trial("the last batch is short", **setting(8, 3, lr=0.05))
+    yield trial("the model comes in eval mode", **evaluated)
+    yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
+    yield trial("three epochs", **setting(5, 3, epochs=3, lr=0.01))
+    yield trial("no epoch", **setting(3, 3, epochs=0))
+
+
+def _half_mended(
+    model, loader, epochs, lr, fresh=False, softmax=False, zero=True, train=True, mean="samples", number=True
+):
+    """The program of the prompt, with some of its faults."""
+    if train:
+        model.train()
+    optimizer, history = _sgd(model, lr, 0.9), []
+    loss_fn = (lambda x, y: F.cross_entropy(x.softmax(1), y)) if softmax else F.cross_entropy
+    for _ in range(epochs):
+        if fresh:
+            optimizer = _sgd(model, lr, 0.9)
+        before = optimizer.zero_grad if zero else None
+        history.append(_epoch(model, loader, loss_fn, optimizer, before, None, mean, number))
+    return history
+
+
+@mend_training.mistake("This is still the program of the text, with all six faults.")
+def not_mended(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, True, True, False, False, "batches", False)
+
+
+@mend_training.mistake("`F.cross_entropy` still gets probabilities. It takes logits, and does the softmax itself.")
+def softmax_left(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, softmax=True)
+
+
+@mend_training.mistake("The gradients of all batches still pile up: `optimizer.zero_grad()` before each `backward`.")
+def gradients_pile_up(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, zero=False)
+
+
+@mend_training.mistake(
+    "Each epoch still builds a new optimiser, which begins without momentum. Build it once, before the first epoch."
+)
+def momentum_is_lost(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, fresh=True)
+
+
+@mend_training.mistake("The model is still trained in the mode it came in. `model.train()` before the first batch.")
+def mode_left(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, train=False)
+
+
+@mend_training.mistake("These are still means over batches. A short batch counts less: weigh each loss by its samples.")
+def batches_count_alike(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, mean="batches")
+
+
+@mend_training.mistake("The results are still tensors with their graphs. `loss.item()` is the number.")
+def tensors_left(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, number=False)
+
+
+# checkpoint and resume
+
+
+class _Noise(nn.Module):
+    """Dropout by torch.rand, which draws the same numbers on every machine."""
+
+    def forward(self, x):
+        return torch.where(torch.rand(x.shape) < 0.25, 0.0, x) if self.training else x
+
+
+def _run(steps, model, optimizer, scheduler, inputs, targets):
+    """Train; each step draws from Python's, NumPy's and PyTorch's generator. The losses."""
+    losses = []
+    for _ in range(steps):
+        start = random.randrange(len(inputs) - 3)
+        shift = torch.tensor(np.random.uniform(-0.1, 0.1), dtype=torch.float32)
+        loss = F.mse_loss(model(inputs[start : start + 4] + shift), targets[start : start + 4])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _state(model, optimizer, scheduler):
+    """All that a file must hold, each part by its name."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "model": collect(dict(model.state_dict())),
+        "optimizer": collect(optimizer.state_dict()),
+        "scheduler": collect(scheduler.state_dict()),
+        "Python's random state": random.getstate(),
+        "NumPy's random state": (kind, keys.tolist(), *rest),
+        "PyTorch's random state": torch.get_rng_state(),
+    }
+
+
+def _end(model, optimizer, scheduler):
+    """Where a training has come to, down to the next random numbers."""
+    return {
+        "model": collect(dict(model.state_dict())),
+        "optimizer": collect(optimizer.state_dict()["state"]),
+        "learning rate": optimizer.param_groups[0]["lr"],
+        "steps of the schedule": scheduler.last_epoch,
+        "next random numbers": {
+            "Python": random.random(),
+            "NumPy": float(np.random.random()),
+            "PyTorch": torch.rand(2),
+        },
+    }
+
+
+@contextmanager
+def _own_random_state():
+    """Leave Python's and NumPy's generators as they were. PyTorch's is looked after by `attempt`."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _seed(number):
+    random.seed(number)
+    np.random.seed(number)
+    torch.default_generator.manual_seed(number)
+
+
+_PARTNERS: dict[Callable, Callable] = {}
+"""For the mistakes below, the function that reads, or writes, their files."""
+
+
+def _partner(function, name):
+    """The other half of a student's pair: it stands in the same notebook."""
+    if function in _PARTNERS:
+        return _PARTNERS[function]
+    other = getattr(inspect.unwrap(function), "__globals__", {}).get(name)
+    if not inspect.isroutine(other) and not inspect.isclass(other):
+        raise NameError(f"{function.__name__} is tried together with your {name}, which is not defined yet. {_ADVICE}")
+
+    def partner(*arguments):
+        try:
+            return other(*arguments)
+        except NotImplementedError as error:
+            if str(error):
+                raise
+            raise NameError(
+                f"{function.__name__} is tried together with your {name}, which is not written yet. {_ADVICE}"
+            ) from None
+
+    return partner
+
+
+_ADVICE = "Write both, run both cells, then check."
+
+
+def _interrupted(write, read, arguments, attacked):
+    """Train, write, train on; then begin anew from the file, train on, and compare."""
+    name, build_model, build_optimizer, build_scheduler = arguments.values()
+
+    def build():
+        model, inputs, targets = build_model()
+        optimizer = build_optimizer(model)
+        return model, optimizer, build_scheduler(optimizer), inputs, targets
+
+    with _own_random_state(), tempfile.TemporaryDirectory() as folder:
+        path, moved, second = (os.path.join(folder, one) for one in (name, f"moved-{name}", f"second-{name}"))
+        training = build()
+        _seed(1)
+        evidence = {"losses before": _run(3, *training)}
+        written = _state(*training[:3])
+        write(path, *training[:3])
+        losses = _run(1, *training)
+        write(second, *training[:3])  # a file holds the state of its own moment
+        losses += _run(2, *training)
+        undisturbed = _end(*training[:3])
+        evidence |= {"losses after it was written": losses, "undisturbed": undisturbed}
+
+        again = build()
+        with torch.no_grad():
+            for tensor in again[0].state_dict().values():
+                tensor.add_(1)
+        _seed(2)
+        shutil.move(path, moved)
+        weights = sum(p.nbytes for p in again[0].parameters())
+        evidence["the file has room for the weights"] = os.path.getsize(moved) > weights / 2
+        read(moved, *again[:3])
+        read_back = _state(*again[:3])
+        evidence["restored"] = {part: _same(written[part], read_back[part]) for part in written}
+        evidence["losses after it was read"] = _run(3, *again)
+        resumed = _end(*again[:3])
+        evidence["resumed"] = resumed
+        evidence["equal to the last bit"] = {key: _same(undisturbed[key], resumed[key]) for key in undisturbed}
+        if attacked:
+            evidence["code from a file ran"] = _runs_code(read, folder, again[:3])
+    return evidence
+
+
+def _same(left, right):
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):  # JSON makes lists of tuples
+        return len(left) == len(right) and all(map(_same, left, right))
+    return left == right
+
+
+_ALARMS: list[int] = []
+
+
+def _alarm():
+    _ALARMS.append(1)
+    return {}
+
+
+class _Hostile:
+    """Unpickling it calls a function: here a harmless one."""
+
+    def __reduce__(self):
+        return _alarm, ()
+
+
+def _runs_code(read, folder, training):
+    """Whether reading a hostile file runs what it says. Errors are welcome."""
+    zipped, pickled = os.path.join(folder, "hostile.pt"), os.path.join(folder, "hostile.pkl")
+    torch.save({"model": _Hostile()}, zipped)
+    Path(pickled).write_bytes(pickle.dumps(_Hostile(), protocol=2))
+    _ALARMS.clear()
+    for path in (zipped, pickled):
+        with suppress(Exception):
+            read(path, *training)
+    return bool(_ALARMS)
+
+
+def _checkpointed(function, arguments):
+    """The student's function writes, and its partner reads."""
+    arguments = dict(arguments)
+
+    def read(*values):
+        _partner(function, "resume")(*values)
+
+    return _interrupted(_by(function, arguments), read, arguments, attacked=False)
+
+
+def _resumed(function, arguments):
+    """The partner writes, and the student's function reads."""
+    arguments = dict(arguments)
+    read = _by(function, arguments)
+    if function not in _PARTNERS:
+        _raise_if_untouched(function, arguments)
+
+    def write(*values):
+        _partner(function, "checkpoint")(*values)
+
+    return _interrupted(write, read, arguments, attacked=True)
+
+
+def _by(function, arguments):
+    """The function, called as every exercise is: by the names of its arguments, or by position."""
+    return lambda *values: apply(function, dict(zip(arguments, values, strict=True)))
+
+
+def _raise_if_untouched(function, arguments):
+    """Let the starter's error out before its partner is asked for a file."""
+    _, build_model, build_optimizer, build_scheduler = arguments.values()
+    model, *_ = build_model()
+    optimizer = build_optimizer(model)
+    with _own_random_state(), tempfile.TemporaryDirectory() as folder:
+        try:
+            _by(function, arguments)(os.path.join(folder, "missing"), model, optimizer, build_scheduler(optimizer))
+        except NotImplementedError as error:
+            if not str(error):
+                raise
+        except Exception:
+            return
+
+
+def _interruptions(rng):
+    """Trials of both exercises: how to build a model, an optimiser and a schedule."""
+
+    def model_of(*layers):
+        _fill(nn.Sequential(*layers), rng)
+        state = copy.deepcopy(layers)
+        features = layers[0].in_features
+        outputs = next(one.out_features for one in reversed(layers) if isinstance(one, nn.Linear))
+        inputs, targets = rng.normal(9, features), rng.normal(9, outputs)
+        return lambda: (nn.Sequential(*copy.deepcopy(state)), inputs, targets)
+
+    def halved(every):
+        return lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, every, gamma=0.5)
+
+    yield trial(
+        "momentum, batch norm and dropout; the rate halves every 2 steps",
+        path="run.pt",
+        model=model_of(nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Tanh(), _Noise(), nn.Linear(6, 2)),
+        optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        scheduler=halved(2),
+    )
+    yield trial(
+        "AdamW, and one-cycle, which moves the betas too",
+        path="last",
+        model=model_of(nn.Linear(2, 5), _Noise(), nn.ReLU(), nn.Linear(5, 1)),
+        optimizer=lambda model: torch.optim.AdamW(model.parameters(), lr=0.05),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=12),
+    )
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "`state_dict()` of the model, of the optimiser and of the scheduler: three entries of one dict for `torch.save`.",
+        "`random.getstate()`, `np.random.get_state()`, `torch.get_rng_state()`: three more.",
+        "NumPy's state is a tuple whose second item is an array: `.tolist()` makes it readable with `weights_only=True`.",
+    ],
+    probe=_checkpointed,
+)
+def checkpoint(rng):
+    """Trials of a training that is interrupted."""
+    yield from _interruptions(rng)
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "`torch.load(path, weights_only=True)`, then `load_state_dict` on model, optimiser and scheduler.",
+        "`random.setstate`, `np.random.set_state` and `torch.set_rng_state` take what their `get` gave.",
+        "Tuples come back as tuples from `torch.save`. Through JSON they come back as lists: turn them back.",
+    ],
+    probe=_resumed,
+)
+def resume(rng):
+    """Trials of a training that is interrupted."""
+    yield from _interruptions(rng)
+
+
+# The mistakes keep what they save in memory, and number it in the file: a format of their own, and no answer to either.
+_VAULT: dict[int, dict] = {}
+_NUMBERS = itertools.count()
+_GENERATORS = {
+    "Python": (random.getstate, random.setstate),
+    "NumPy": (np.random.get_state, np.random.set_state),
+    "PyTorch": (torch.get_rng_state, torch.set_rng_state),
+}
+_OBJECTS = ("model", "optimizer", "scheduler")
+
+
+def _put_away(path, model, optimizer, scheduler, *left_out):
+    objects = zip(_OBJECTS, (model, optimizer, scheduler), strict=True)
+    kept = {name: one.state_dict() for name, one in objects}
+    kept |= {name: getter() for name, (getter, _) in _GENERATORS.items()}
+    number = next(_NUMBERS)
+    _VAULT[number] = copy.deepcopy({name: state for name, state in kept.items() if name not in left_out})
+    for old in [one for one in _VAULT if one < number - 4]:
+        del _VAULT[old]
+    Path(path).write_text(f"{number:<4096}", encoding="utf-8")
+
+
+def _take_out(path, model, optimizer, scheduler, *left_out):
+    kept = _VAULT[int(Path(path).read_text(encoding="utf-8"))]
+    for name, one in zip(_OBJECTS, (model, optimizer, scheduler), strict=True):
+        if name in kept and name not in left_out:
+            one.load_state_dict(copy.deepcopy(kept[name]))
+    for name, (_, setter) in _GENERATORS.items():
+        if name in kept and name not in left_out:
+            setter(kept[name])
+
+
+@checkpoint.mistake(
+    "The optimiser's state is lost: the momentum, or Adam's running means. The weights are the same, the next step is not."
+)
+def saves_no_optimizer(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, "optimizer")
+
+
+@checkpoint.mistake("The schedule begins anew: save `scheduler.state_dict()` as well.")
+def saves_no_scheduler(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, "scheduler")
+
+
+@checkpoint.mistake(
+    "Only the model is saved. Training goes on from the same weights, but not in the same way: momentum, schedule and "
+    "random numbers begin anew."
+)
+def saves_the_model_only(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, "optimizer", "scheduler", *_GENERATORS)
+
+
+@checkpoint.mistake(
+    "The random states are lost, so dropout and the order of the data differ from the first step on. Save the states of "
+    "Python, NumPy and PyTorch: a seed alone begins the sequence anew."
+)
+def saves_no_random_state(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, *_GENERATORS)
+
+
+@checkpoint.mistake("PyTorch's random state is saved, but Python's and NumPy's draw numbers too: in data sets, mostly.")
+def saves_one_generator_of_three(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, "Python", "NumPy")
+
+
+@checkpoint.mistake("NumPy's random state is missing: `np.random.get_state()`.")
+def saves_two_generators_of_three(path, model, optimizer, scheduler):
+    _put_away(path, model, optimizer, scheduler, "NumPy")
+
+
+@checkpoint.mistake(
+    "Saving disturbs the training that goes on after it: the random generators are seeded anew. Read their states with "
+    "`getstate`, and leave them alone."
+)
+def seeds_anew(path, model, optimizer, scheduler):
+    _seed(0)
+    _put_away(path, model, optimizer, scheduler)
+
+
+@resume.mistake(
+    "The optimiser goes on without its state: the momentum, or Adam's running means. `optimizer.load_state_dict` too."
+)
+def loads_no_optimizer(path, model, optimizer, scheduler):
+    _take_out(path, model, optimizer, scheduler, "optimizer")
+
+
+@resume.mistake("The schedule begins anew: `scheduler.load_state_dict` too.")
+def loads_no_scheduler(path, model, optimizer, scheduler):
+    _take_out(path, model, optimizer, scheduler, "scheduler")
+
+
+@resume.mistake("The random generators are not put back, so the next dropout mask is another one.")
+def loads_no_random_state(path, model, optimizer, scheduler):
+    _take_out(path, model, optimizer, scheduler, *_GENERATORS)
+
+
+@resume.mistake("PyTorch's generator is put back; Python's and NumPy's are not.")
+def loads_one_generator_of_three(path, model, optimizer, scheduler):
+    _take_out(path, model, optimizer, scheduler, "Python", "NumPy")
+
+
+@resume.mistake("Only the model is put back. Optimiser, schedule and random generators have states too.")
+def loads_the_model_only(path, model, optimizer, scheduler):
+    _take_out(path, model, optimizer, scheduler, "optimizer", "scheduler", *_GENERATORS)
+
+
+@resume.mistake(
+    "All is put back, but a file from somebody else can run any code here: `pickle.load`, and `torch.load` with "
+    "`weights_only=False`, call what the file tells them to. `weights_only=True` refuses."
+)
+def runs_code(path, model, optimizer, scheduler):
+    with suppress(Exception):
+        torch.load(path, weights_only=False)
+    _take_out(path, model, optimizer, scheduler)
+
+
+_PARTNERS.update(dict.fromkeys((known.implementation for known in checkpoint.mistakes), _take_out))
+_PARTNERS.update(dict.fromkeys((known.implementation for known in resume.mistakes), _put_away))
+
+
+# fit_best
+
+
+@exercise(
+    points=4,
+    level=3,
+    minutes=20,
+    hints=[
+        "Each epoch: `train_epoch`, then `evaluate`, then ask `EarlyStopping`. Your own from above, or written out.",
+        "`model.state_dict()` refers to the model's own tensors: they go on changing. `copy.deepcopy` keeps them.",
+        "Compare with the best loss *before* `step` takes over the new one. Put the best state back after the loop.",
+    ],
+    probe=_after_training,
+)
+def fit_best(rng):
+    """Trials of a model, data for training and for validation, and an optimiser."""
+
+    def setting(model, epochs, patience, lr=0.5, momentum=0.0, wrong=0.25, n=8, batch_size=8, nan=False):
+        """Two classes, told apart by the sign of the input. Of the labels for validation some are wrong."""
+        signs = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0)
+        inputs = (signs + 0.1 * rng.normal(n))[:, None]
+        labels = (signs > 0).long()
+        val_labels = torch.where(torch.arange(n) < wrong * n, 1 - labels, labels)
+        val_inputs = signs[:, None] * (math.nan if nan else 1.0)
+        return {
+            "model": model,
+            "train_loader": DataLoader(TensorDataset(inputs, labels), batch_size),
+            "val_loader": DataLoader(TensorDataset(val_inputs, val_labels), n - 3),
+            "loss_fn": F.cross_entropy,
+            "optimizer": _sgd(model, lr, momentum),
+            "epochs": epochs,
+            "patience": patience,
+        }
+
+    def plain():
+        layer = nn.Linear(1, 2)
+        with torch.no_grad():
+            layer.weight.copy_(0.2 * rng.uniform(2, 1) - 0.1)
+            layer.bias.zero_()
+        return layer
+
+    def with_buffers(momentum=0.1):
+        return nn.Sequential(nn.BatchNorm1d(1, momentum=momentum), plain())
+
+    yield trial("the loss falls, then rises", **setting(plain(), 12, 2, lr=1.0))
+    yield trial("with batch norm, which has buffers", **setting(with_buffers(), 12, 3, lr=1.0))
+    yield trial("the loss falls to the last epoch", **setting(plain(), 4, 2, lr=0.1, wrong=0.0, batch_size=3))
+    yield trial("the loss swings", **setting(plain(), 14, 3, lr=3.0, momentum=0.9))
+    yield trial("one epoch", **setting(plain(), 1, 1, wrong=1.0))
+    yield trial("the loss never changes", **setting(with_buffers(0.0), 9, 2, lr=0.0))
+    yield trial("every validation loss is NaN", **setting(plain(), 5, 2, nan=True))
+
+
+def _fitted(
+    model,
+    train_loader,
+    val_loader,
+    loss_fn,
+    optimizer,
+    epochs,
+    patience,
+    snapshot=lambda model: copy.deepcopy(model.state_dict()),
+    late=0,
+    by=1,
+    in_total=False,
+    ties=False,
+    eval_mode=True,
+):
+    """The frame of the mistakes."""
+    best, kept, bad, history = math.inf, None, 0, []
+    for _ in range(epochs):
+        model.train()
+        loss = _epoch(model, train_loader, loss_fn, optimizer, optimizer.zero_grad)
+        with _eval_mode(model) if eval_mode else nullcontext():
+            history.append((loss, _measured(model, val_loader, loss_fn)[0]))
+        value = history[-1][by]
+        better = value <= best if ties else value < best
+        if better:
+            best, kept = value, snapshot(model)
+        bad = 0 if better and not in_total else bad + (not better)
+        if bad >= patience + late:
+            break
+    if kept is not None:
+        model.load_state_dict(kept, strict=False)
+    return history
+
+
+@fit_best.mistake(
+    "The model ends with its *last* weights. Either the best are not put back, or they were not kept: `state_dict()` "
+    "refers to the model's own tensors, which training goes on changing. Keep a `copy.deepcopy`."
+)
+def ends_with_the_last(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, lambda model: {})
+
+
+@fit_best.mistake("Training goes on to the last epoch: `patience` has no effect.")
+def never_stops(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, late=1000)
+
+
+@fit_best.mistake(
+    "Training stops one epoch too late: after `patience` epochs without a lower loss, not after one more."
+)
+def stops_late(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, late=1)
+
+
+@fit_best.mistake(
+    "You choose by the training loss, which falls as long as the model learns by heart. Choose by the validation loss."
+)
+def chooses_by_training_loss(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, by=0)
+
+
+@fit_best.mistake(
+    "The epochs without a lower loss are counted in total. They must follow each other: a lower loss puts the count to 0."
+)
+def counts_bad_epochs_in_total(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, in_total=True)
+
+
+@fit_best.mistake(
+    "Parameters are put back, buffers are not: batch norm's running statistics are those of the last epoch. "
+    "`state_dict()` has both."
+)
+def forgets_buffers(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    def parameters(model):
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, parameters)
+
+
+@fit_best.mistake("An equal loss is taken for a better one. The earliest of the best epochs is asked.")
+def takes_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, ties=True)
+
+
+@fit_best.mistake(
+    "The validation runs in train mode: batch norm learns from the validation data. `model.eval()` before, `model.train()` "
+    "at the start of each epoch."
+)
+def validates_in_train_mode(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, eval_mode=False)
