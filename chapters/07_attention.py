@@ -325,7 +325,7 @@ def quick_training(inputs_and_targets):
 
 
 def with_sos(targets):
-    return F.pad(targets, (1, 0), value=SOS)  # (batch, 1 + t)
+    return F.pad(targets, (1, 0), value=SOS)  # one more in front, none behind: (batch, 1 + t)
 
 
 def not_shifted(targets):
@@ -402,7 +402,7 @@ print(f"loss, padding counted {counted:.2f}, on phonemes {honest:.2f}")
 # %% [markdown]
 # About half, since one long word stretches them all. A network that knows no word at all is "right" half of the time,
 # and its loss is halved. Worse, the number depends on the longest word of the batch, so two losses cannot be compared.
-# And the network spends its capacity on learning where words end twice.
+# And the network is trained, half of the time, to say nothing.
 #
 # `ignore_index` leaves padding out of the sum *and* out of the count. Both matter: zeroing the losses of padding and
 # then taking the mean still divides by all. `F.cross_entropy` wants the classes on axis 1, (n, classes): hence
@@ -418,8 +418,8 @@ print(f"loss, padding counted {counted:.2f}, on phonemes {honest:.2f}")
 # ## How does the decoder look back?
 #
 # At each step, the decoder's output is a *query*. It is compared with the memory at each letter (the *keys*), the softmax
-# of the scores gives weights, and the weighted mean of the memory (the *values*) joins the decoder's own output. This is
-# chapter 1's attention, with the queries from one sequence and the keys and values from another:
+# of the scores gives weights, and the weighted mean of the memory (the *values*; the mean is called the *context*) joins the
+# decoder's own output. This is chapter 1's attention, with the queries from one sequence and the keys and values from another:
 
 
 # %%
@@ -641,7 +641,7 @@ print(f"phoneme error rate {rate:.2f}, words wholly right {right:.2f}")
 #
 # :::{admonition} Myth: "The score is called BLUE"
 # :class: warning
-# It is spelt BLEU, French for the colour. And there is no *the* BLEU: it depends on how words are cut into symbols and
+# It is spelt BLEU, which is French for blue. And there is no *the* BLEU: it depends on how words are cut into symbols and
 # on how short sentences are treated. Compare only scores that one program has computed.
 # :::
 #
@@ -666,31 +666,31 @@ print("each as often as there:", (ngrams(prediction, 1) & ngrams(target, 1)).tot
 # count). For n = 1 to 4, count found and all n-grams over the *whole* test set, divide, and take the geometric mean of
 # the four precisions:
 
+
 # %%
-precisions = []
-for n in range(1, 5):
-    found = sum((ngrams(ours, n) & ngrams(form, n)).total() for ours, (_, form) in zip(answers, test, strict=True))
-    precisions.append(found / sum(ngrams(ours, n).total() for ours in answers))
-print("precisions", [round(precision, 2) for precision in precisions])
-print(f"geometric mean {math.prod(precisions) ** (1 / 4):.2f}")
+def precisions(predictions):
+    """The share of n-grams that are found in the target, for n = 1 to 4, over the whole test set."""
+    shares = []
+    for n in range(1, 5):
+        both = zip(predictions, test, strict=True)
+        found = sum((ngrams(ours, n) & ngrams(form, n)).total() for ours, (_, form) in both)
+        shares.append(found / sum(ngrams(ours, n).total() for ours in predictions))
+    return shares
+
+
+print("precisions", [round(share, 2) for share in precisions(answers)])
+print(f"geometric mean {math.prod(precisions(answers)) ** (1 / 4):.2f}")
 
 # %% [markdown]
 # **What goes wrong in practice.** Precision asks only what was said, not what was left out. A network that says just
 # the sounds it is sure of would win. Here each answer is cut to its first four phonemes:
 
 # %%
-lengths = {"whole": sum(map(len, answers)), "cut": sum(len(ours[:4]) for ours in answers)}
 wanted = sum(len(form) for _, form in test)
-for name, cut in (("whole", None), ("cut", 4)):
-    product = 1.0
-    for n in range(1, 5):
-        pairs_of = [(ours[:cut], form) for ours, (_, form) in zip(answers, test, strict=True)]
-        found = sum((ngrams(ours, n) & ngrams(form, n)).total() for ours, form in pairs_of)
-        product *= found / sum(ngrams(ours, n).total() for ours, _ in pairs_of)
-    penalty = min(1.0, math.exp(1 - wanted / lengths[name]))
-    print(
-        f"{name:5} precision {product ** (1 / 4):.2f}, brevity penalty {penalty:.2f}, BLEU {product ** (1 / 4) * penalty:.2f}"
-    )
+for name, predictions in {"whole": answers, "cut": [ours[:4] for ours in answers]}.items():
+    mean = math.prod(precisions(predictions)) ** (1 / 4)
+    penalty = min(1.0, math.exp(1 - wanted / sum(map(len, predictions))))
+    print(f"{name:5} precision {mean:.2f}, brevity penalty {penalty:.2f}, BLEU {mean * penalty:.2f}")
 
 # %% [markdown]
 # The cut answers have no lower precision. The **brevity penalty**, $e^{1 - r/c}$ where the predictions have c symbols
@@ -821,15 +821,14 @@ _, weights = layer(batch, batch, batch, attn_mask=~may_attend)
 print("true = forbidden:  position 4 looks at", weights[0, 4].nonzero()[:, 0].tolist())
 
 # %% [markdown]
-# In `nn.MultiheadAttention` a true entry *forbids*; in `F.scaled_dot_product_attention`, in `transformers` and in this
-# book it permits. With the wrong one, position 4 sees only the future. There is no error, except that the last position
-# may attend nowhere and becomes `nan`.
+# In `nn.MultiheadAttention` a true entry *forbids*; in `F.scaled_dot_product_attention` and in this book it permits. With
+# the wrong one, position 4 sees only the future, and the last position, which then may attend nowhere, becomes `nan`.
 #
 # :::{important} To remember
 # Attention has no order of its own: add positions. And ask of each mask what true means.
 # :::
 #
-# *Exercises:* `positional_encoding`, `decoder_mask`, `MultiHeadAttention`.
+# *Exercises:* `positional_encoding`, `MultiHeadAttention`.
 
 # %% [markdown]
 # ## How does a language model learn from a text?
@@ -902,7 +901,8 @@ show(TransformerBlock.forward)
 show(TransformerBlock.attend)
 
 # %% [markdown]
-# `is_causal=True` is the lower triangle, without making it. Some seconds of training:
+# `is_causal=True` is the lower triangle, without making it. Pieces of one text need no padding; where texts are padded, a
+# mask for the padding joins the triangle by `&`. Some seconds of training:
 
 # %% tags=["nbval-ignore-output"]
 seed_everything(0)
@@ -937,14 +937,19 @@ learning_curves(
     alt="Two falling curves close together, the training loss and the validation loss, from about 6 to below 4.",
 )
 
+# %%
+print(f"perplexity {math.exp(history['validation loss'][-1]):.0f}")
+
 # %% [markdown]
-# LOSSTEXT
+# The exponential of the loss is the **perplexity**: on average the model is as unsure as if it had to guess among so many
+# tokens, out of 1,024. Compare perplexities only between models with the same tokenizer: longer tokens are fewer, and
+# each of them is harder.
 #
 # :::{important} To remember
 # A language model's targets are its inputs, one token later; its mask hides what is later. Change the last token to check.
 # :::
 #
-# *Exercises:* `causal_mask`, `next_token_pairs`.
+# *Exercises:* `causal_mask`, `decoder_mask`, `next_token_pairs`.
 
 # %% [markdown]
 # ## How is text drawn from a model?
