@@ -345,7 +345,7 @@ for way in (not_shifted, sos_from_sos, shifted):
     small_model, losses[way] = quick_training(way)
     said[way] = pronounce(small_model, test[:1])[0][:7]
     print(f"{way.__name__:13} loss {losses[way]:.2f}, of '{test[0][0]}' it says", *said[way])
-assert losses[not_shifted] < 0.1 and losses[sos_from_sos] < losses[shifted]
+assert losses[not_shifted] < 0.1 < 0.3 < losses[shifted]
 assert said[not_shifted] == ["<sos>"] * 7
 assert said[sos_from_sos][0] == "<sos>" and "<sos>" not in said[shifted]
 
@@ -356,8 +356,8 @@ assert said[sos_from_sos][0] == "<sos>" and "<sos>" not in said[shifted]
 # the input. Decoding begins with `<sos>`, the network repeats it, is given its own `<sos>` back, and so on for ever.
 # :::
 #
-# The second network learns, but every answer begins with `<sos>`, and that free step makes its loss look better than it
-# is. The third has the highest loss of all, and is the only one that says a word. This is how it was trained:
+# The second network learns, but every answer begins with `<sos>`, and its loss is a mean with one step in it that is
+# always right. Only the third says a word and nothing else. This is how it was trained:
 #
 # | step | 0 | 1 | 2 | 3 |
 # |---|---|---|---|---|
@@ -923,10 +923,11 @@ print(f"loss from {losses[0]:.2f} to {losses[-1]:.2f}; a guess among 1,024 token
 assert losses[-1] < 6.3 and losses[0] > 6.8
 
 # %% [markdown]
-# It has learnt which tokens are common. For text worth reading, `training/speeches.py` trained this class for about ten
-# minutes on one core, on all speeches but the last five, which were held out. **From here on we use those weights.**
+# At first it is worse than a guess: with the same vectors going in and coming out, it bets on the token that it has just
+# been given. Then it learns which tokens are common. For text worth reading, `training/speeches.py` trained this class for about six
+# minutes on one core, on all speeches but those of the last two presidents, which were held out. **From here on we use those weights.**
 
-# %% mystnb={"figure": {"caption": "The training of the shipped language model: the loss per token, every 200 steps.", "name": "fig-attention-language-model"}, "image": {"alt": "Two falling curves close together, the training loss and the validation loss, from about 6 to below 4."}}
+# %% mystnb={"figure": {"caption": "The training of the shipped language model: the loss per token, every 200 steps.", "name": "fig-attention-language-model"}, "image": {"alt": "Two falling curves: the training loss from 5.8 to 3.1, the loss on held-out speeches from 4.8 to 3.7."}}
 history = json.loads(metadata["history"])
 language_model.load_state_dict(load_file(trained("speeches")))
 language_model.eval()
@@ -934,7 +935,7 @@ learning_curves(
     {"training": history["loss"], "held-out speeches": history["validation loss"]},
     ylabel="loss per token",
     xlabel="200 steps",
-    alt="Two falling curves close together, the training loss and the validation loss, from about 6 to below 4.",
+    alt="Two falling curves: the training loss from 5.8 to 3.1, the loss on held-out speeches from 4.8 to 3.7.",
 )
 
 # %%
@@ -974,24 +975,26 @@ def write(model, prompt, count, choose):
 
 
 # %% tags=["nbval-ignore-output"]
-print(textwrap.fill(write(language_model, "My fellow citizens,", 80, lambda logits: logits.argmax()), 100))
+likeliest = write(language_model, "My fellow citizens,", 60, lambda logits: logits.argmax())
+print(textwrap.fill(likeliest, 100))
+assert len(set(likeliest.split()[-20:])) < 10
 
 # %% [markdown]
-# GREEDYTEXT
+# It goes round in circles: once a phrase has come twice, it is the likeliest continuation of itself.
 #
 # So draw at random, with the probabilities that the model gives. Two numbers steer it. The **temperature** divides the
 # logits before the softmax: below 1 it favours the likely tokens, above 1 it evens out. **Top-k** keeps only the k
 # largest, because a thousand unlikely tokens together are not unlikely.
 
-# %% mystnb={"figure": {"caption": "The ten likeliest tokens after *The United States of*, at three temperatures.", "name": "fig-attention-temperature"}, "image": {"alt": "Three rows of ten probabilities: at 0.5 nearly all on the first token, at 1 less so, at 2 spread out."}}
+# %% mystnb={"figure": {"caption": "The ten likeliest tokens after *Congress should*, at three temperatures.", "name": "fig-attention-temperature"}, "image": {"alt": "Three rows of ten probabilities. The first token, be, has nearly all at 0.5, most at 1, and little at 2."}}
 with torch.no_grad():
-    logits = language_model(torch.tensor([tokenizer.encode("We must work together to").ids]))[0, -1]  # (vocabulary,)
+    logits = language_model(torch.tensor([tokenizer.encode("Congress should").ids]))[0, -1]  # (vocabulary,)
 best = logits.topk(10).indices
 temperatures = [0.5, 1.0, 2.0]
 heat_map(
     torch.stack([(logits / temperature).softmax(dim=0)[best] for temperature in temperatures]),
     labels=([str(temperature) for temperature in temperatures], [tokenizer.decode([i]) for i in best.tolist()]),
-    alt="Three rows of ten probabilities: at 0.5 nearly all on the first token, at 1 less so, at 2 spread out.",
+    alt="Three rows of ten probabilities. The first token, be, has nearly all at 0.5, most at 1, and little at 2.",
 )
 
 # %%
@@ -1010,12 +1013,15 @@ def draw(temperature, k):
 
 
 # %% tags=["nbval-ignore-output"]
-for temperature, k in ((0.8, 40), (1.0, 1024), (1.8, 1024)):
+for temperature, k in ((0.7, 20), (1.0, 1024), (1.8, 1024)):
     print(f"temperature {temperature}, k = {k}")
     print(textwrap.fill(write(language_model, "My fellow citizens,", 100, draw(temperature, k)), 100), end="\n\n")
 
 # %% [markdown]
-# SAMPLETEXT
+# The first text has the tone of a State of the Union address and holds together for half a line. Drawn from all tokens,
+# more of them go astray, and a wrong token leads to more: the model must go on from what it has said. At temperature 1.8
+# words fall apart. No setting makes the model know more: this one has 726,144 parameters, and has read ten million
+# characters once.
 #
 # **What goes wrong in practice.** `torch.multinomial` draws from the generator that all code shares, unless you pass one.
 # Then a sample cannot be repeated, and every sample changes what is drawn after it. Give sampling a generator of its own.
