@@ -148,7 +148,7 @@ for row in padded.tolist():
 # %% [markdown]
 # ## What does an LSTM make of a sequence?
 #
-# An **embedding** is a table with one vector per id; a layer that looks vectors up. `nn.LSTM` then goes along the
+# An **embedding** is a layer that keeps a table, one vector for each id, and looks them up. `nn.LSTM` then goes along the
 # sequence, step by step, with the gates that you saw in chapter 1. It returns two things: the output at *every* step,
 # and the last state, a pair of h (which is the last output) and the cell c.
 #
@@ -189,7 +189,7 @@ both_ways = nn.LSTM(5, 8, batch_first=True, bidirectional=True)
 alone = both_ways(embedding(words[:1, :3]))[0]  # "cat" by itself: (1, 3, 16)
 in_batch = both_ways(embedding(words))[0]  # with four steps of padding: (2, 7, 16)
 difference = (alone[0] - in_batch[0, :3]).abs().amax(dim=1)
-print("forwards and backwards differ by", [round(number, 2) for number in difference.tolist()])
+print("the outputs at c, a, t differ by", [round(number, 2) for number in difference.tolist()])
 
 # %% [markdown]
 # What the network thinks of "cat" depends on its neighbours in the batch. `pack_padded_sequence` tells the LSTM the true
@@ -211,7 +211,7 @@ print("cat alone and in a batch:", torch.allclose(alone[0], in_batch[0, :3], ato
 #
 # An **encoder** reads the word, a **decoder** writes the answer, one phoneme at a time; the decoder starts from the
 # encoder's last state. If that state were all it had, a word of any length would have to go through one vector. So the
-# decoder may also look back at every letter: that is the attention, two sections further on.
+# decoder may also look back at every letter. That is the attention; a later section takes it apart.
 #
 # The class is `course_utils.networks.Pronouncer`, the same here and in the script that trained it. It has these layers:
 
@@ -238,14 +238,15 @@ show(Pronouncer.encode)
 
 # %% [markdown]
 # The decoder is an LSTM over phonemes that starts in that state. From its output at each step come logits for the
-# phoneme that comes next; the four lines in between are the attention.
+# phoneme that comes next; the three lines in between are the attention.
 
 # %%
 show(Pronouncer.decode)
 
 # %%
 show(Pronouncer.forward)
-logits = model(words, targets)
+some_phonemes = torch.full((2, 4), SOS)  # (batch, t); which ones it is given in training is the next question
+logits = model(words, some_phonemes)
 print(logits.shape)
 
 # %% [markdown]
@@ -620,7 +621,7 @@ print(f"phoneme error rate {rate:.2f}, words wholly right {right:.2f}")
 
 # %% [markdown]
 # One phoneme in ten is wrong, and yet more than a third of the words have a mistake: a word has six phonemes, and all of
-# them must be right. Both numbers are true; always say which one you give. Two things make the task easier than it
+# them must be right. Both numbers are true; always say which one you give. One thing makes the task easier than it
 # sounds: the dictionary holds many relatives (*adore* may have been trained on where *adores* is tested). One makes it
 # harder: many of the words are surnames, whose owners do as they like.
 #
