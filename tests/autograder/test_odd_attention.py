@@ -1,0 +1,387 @@
+"""Odd answers to the exercises of chapter 7: right ones in other styles, and wrong ones that one trial gives away."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+
+def _shifted_in_place(targets, sos):
+    inputs = torch.empty_like(targets)
+    inputs[:, 0], inputs[:, 1:] = sos, targets[:, :-1]
+    return inputs
+
+
+def _log_softmax(logits, targets, pad):
+    losses = -logits.log_softmax(-1).gather(2, targets[..., None])[..., 0]
+    real = (targets != pad).to(logits.dtype)
+    return (losses * real).sum() / real.sum()
+
+
+def _in_numpy(length, dim):
+    table = np.zeros((length, dim))
+    angles = np.arange(length)[:, None] / 10000 ** (np.arange(0, dim, 2) / dim)
+    table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles)
+    return torch.tensor(table, dtype=torch.float32)
+
+
+def _with_logarithms(length, dim):
+    table = torch.zeros(length, dim)
+    rates = torch.exp(torch.arange(0, dim, 2).float() * (-math.log(10000.0) / dim))
+    table[:, 0::2] = torch.sin(torch.arange(length).unsqueeze(1) * rates)
+    table[:, 1::2] = torch.cos(torch.arange(length).unsqueeze(1) * rates)
+    return table
+
+
+def _recursive(predicted, target):
+    @cache
+    def edits(i, j):
+        if i == 0 or j == 0:
+            return i + j
+        return min(edits(i - 1, j), edits(i, j - 1), edits(i - 1, j - 1) - (predicted[i - 1] == target[j - 1])) + 1
+
+    return edits(len(predicted), len(target)) / len(target)
+
+
+def _table(predicted, target):
+    table = np.zeros((len(predicted) + 1, len(target) + 1))
+    table[:, 0], table[0] = range(len(predicted) + 1), range(len(target) + 1)
+    for i in range(1, len(predicted) + 1):
+        for j in range(1, len(target) + 1):
+            replaced = table[i - 1, j - 1] + (predicted[i - 1] != target[j - 1])
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, replaced)
+    return float(table[-1, -1] / len(target))
+
+
+def _finite_minimum(q, k, v, mask=None):
+    scores = torch.einsum("...td,...sd->...ts", q, k) * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = torch.where(mask, scores, torch.finfo(q.dtype).min)
+    weights = F.softmax(scores, dim=-1)
+    if mask is not None:
+        weights = weights * mask
+    return torch.matmul(weights, v), weights
+
+
+def _exponentials(q, k, v, mask=None):
+    scores = (q.float() if q.dtype == torch.float16 else q) @ k.to(torch.promote_types(q.dtype, torch.float32)).mT
+    scores = scores / math.sqrt(k.shape[-1])
+    powers = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        powers = (scores - scores.amax(-1, keepdim=True).detach()).exp().masked_fill(~mask, 0)
+    total = powers.sum(-1, keepdim=True)
+    weights = (powers / torch.where(total == 0, 1, total)).to(q.dtype)
+    return weights @ v, weights
+
+
+def _nan_to_num(q, k, v, mask=None):
+    scores = q @ k.transpose(-1, -2) / q.size(-1) ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(mask.logical_not(), float("-inf"))
+    weights = torch.nan_to_num(torch.softmax(scores, -1))
+    return weights @ v, weights
+
+
+def _for_loop(step, sos, eos, max_length):
+    answer = []
+    for _ in range(max_length):
+        token = torch.argmax(step([sos, *answer]), dim=-1).item()
+        if token == eos:
+            return answer
+        answer = [*answer, token]
+    return answer
+
+
+def _with_lists(step, sos, eos, max_length):
+    ids = []
+    while len(ids) < max_length:
+        logits = step([sos] + ids).tolist()  # noqa: RUF005
+        ids.append(max(range(len(logits)), key=logits.__getitem__))
+        if ids[-1] == eos:
+            ids.pop()
+            break
+    return ids
+
+
+def _minus_infinity(logits, k, temperature, generator):
+    border = logits.topk(k, dim=-1).values[:, -1:]
+    kept = torch.where(logits < border, -torch.inf, logits)
+    return torch.multinomial(F.softmax(kept / temperature, dim=-1), 1, generator=generator).squeeze(-1)
+
+
+def _gumbel(logits, k, temperature, generator):
+    values, ids = logits.topk(k)
+    noise = -torch.empty_like(values).exponential_(generator=generator).log()
+    return ids.gather(1, (values / temperature + noise).argmax(1, keepdim=True)).squeeze(1)
+
+
+def _inverse(logits, k, temperature, generator):
+    values, ids = logits.sort(dim=1, descending=True)
+    shares = (values[:, :k] / temperature).softmax(1).cumsum(1)
+    places = (torch.rand(len(logits), 1, generator=generator) > shares).sum(1, keepdim=True).clamp(max=k - 1)
+    return ids.gather(1, places).flatten()
+
+
+def _same_for_all_rows(logits, k, temperature, generator):
+    values, ids = logits.topk(k)
+    shares = (values / temperature).softmax(1).cumsum(1)
+    places = (torch.rand(1, generator=generator) > shares).sum(1, keepdim=True).clamp(max=k - 1)
+    return ids.gather(1, places)[:, 0]
+
+
+def _seeds_globally(logits, k, temperature, generator):
+    torch.manual_seed(generator.initial_seed())
+    values, ids = logits.topk(k)
+    return ids.gather(1, torch.multinomial((values / temperature).softmax(1), 1))[:, 0]
+
+
+def _bleu_in_loops(predicted, targets):
+    product = 1.0
+    for n in range(1, 5):
+        found = total = 0
+        for p, t in zip(predicted, targets, strict=True):
+            left = [t[i : i + n] for i in range(len(t) - n + 1)]
+            for i in range(len(p) - n + 1):
+                total += 1
+                if p[i : i + n] in left:
+                    left.remove(p[i : i + n])
+                    found += 1
+        product *= found / total if total else 0
+    c, r = sum(len(p) for p in predicted), sum(len(t) for t in targets)
+    if product == 0:
+        return 0.0
+    return product**0.25 * (1 if c >= r else math.exp(1 - r / c))
+
+
+def _flattened_loss(model, words, targets, sos, pad):
+    start = torch.full((targets.shape[0], 1), sos, dtype=torch.long)
+    logits = model(words, torch.hstack((start, targets[:, :-1])))
+    return nn.CrossEntropyLoss(ignore_index=pad)(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+class _HeadByHead(nn.Module):
+    def __init__(self, dim, heads, dropout=0.0):
+        super().__init__()
+        self.width = dim // heads
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, x, mask=None):
+        parts = zip(*(layer(x).split(self.width, -1) for layer in (self.query, self.key, self.value)), strict=True)
+        return self.out(torch.cat([_nan_to_num(q, k, v, mask)[0] for q, k, v in parts], -1))
+
+
+class _ByPyTorch(nn.Module):
+    """Also shows that the solution is equal to PyTorch's given the same weights."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads, self.dim = heads, dim
+        for name in ("query", "key", "value", "out"):
+            self.add_module(name, nn.Linear(dim, dim))
+
+    def forward(self, x, mask=None):
+        layers = (self.query, self.key, self.value)
+        hidden = None if mask is None else ~mask
+        blind = torch.zeros(1, 1, dtype=torch.bool) if mask is None else ~mask.any(-1)  # (t,) or (b, t)
+        if hidden is not None:
+            hidden = hidden & ~blind[..., None]  # elsewhere PyTorch gives NaN
+            hidden = hidden if hidden.ndim == 2 else hidden.repeat_interleave(self.heads, 0)
+        identity, nothing = torch.eye(self.dim, dtype=x.dtype), torch.zeros(self.dim, dtype=x.dtype)
+        found, _ = F.multi_head_attention_forward(
+            *[x.transpose(0, 1)] * 3,
+            self.dim,
+            self.heads,
+            torch.cat([layer.weight for layer in layers]),
+            torch.cat([layer.bias for layer in layers]),
+            None,
+            None,
+            False,
+            0.0,
+            identity,
+            nothing,
+            attn_mask=hidden,
+        )
+        return self.out(found.transpose(0, 1).masked_fill(blind[..., None], 0))
+
+
+class _MaskForTheBatchOnly(_HeadByHead):
+    def forward(self, x, mask=None):
+        return super().forward(x, None if mask is None else mask.expand(len(x), -1, -1)[0])
+
+
+class _WithoutBias(_HeadByHead):
+    def __init__(self, dim, heads):
+        super().__init__(dim, heads)
+        self.key = nn.Linear(dim, dim, bias=False)
+
+
+RIGHT = {
+    "causal_mask": {
+        "compared": lambda n: torch.arange(n)[:, None] >= torch.arange(n),
+        "not the upper triangle": lambda n: ~torch.triu(torch.ones(n, n), diagonal=1).bool(),
+        "by indices": lambda n: torch.zeros(n, n, dtype=torch.bool).index_put_(
+            tuple(torch.tril_indices(n, n)), torch.tensor(True)
+        ),
+    },
+    "shift_right": {
+        "in place, on new memory": _shifted_in_place,
+        "rolled": lambda targets, sos: targets.roll(1, 1).index_fill(1, torch.tensor([0]), sos),
+        "padded": lambda targets, sos: F.pad(targets, (1, 0), value=sos)[:, :-1],
+    },
+    "next_token_pairs": {
+        "unfolded": lambda ids, length: (
+            (ids[:-1].unfold(0, length, length), ids[1:].unfold(0, length, length))
+            if len(ids) > length
+            else (torch.empty(0, length).long(), torch.empty(0, length).long())
+        ),
+        "view": lambda ids, length: (
+            lambda count: (ids[: count * length].view(count, length), ids[1 : count * length + 1].view(count, length))
+        )((len(ids) - 1) // length),
+        "by index": lambda ids, length: (lambda places: (ids[places], ids[places + 1]))(
+            torch.arange((len(ids) - 1) // length * length).view(-1, length)
+        ),
+    },
+    "sequence_loss": {
+        "transposed": lambda logits, targets, pad: F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=pad),
+        "real ones picked": lambda logits, targets, pad: F.cross_entropy(
+            logits[targets != pad], targets[targets != pad]
+        ),
+        "by log_softmax": _log_softmax,
+    },
+    "positional_encoding": {"in NumPy": _in_numpy, "with logarithms": _with_logarithms},
+    "decoder_mask": {
+        "where": lambda ids, pad: torch.where((ids == pad)[:, None], False, torch.ones(*[ids.shape[1]] * 2).tril() > 0),
+        "multiplied": lambda ids, pad: torch.ones(*[ids.shape[1]] * 2).bool().tril() * ids.ne(pad).unsqueeze(1),
+    },
+    "error_rate": {"a recursion that remembers": _recursive, "a NumPy table": _table},
+    "scaled_dot_product": {
+        "the least finite number": _finite_minimum,
+        "exponentials": _exponentials,
+        "nan_to_num": _nan_to_num,
+        "a list for the tuple": lambda q, k, v, mask=None: list(_nan_to_num(q, k, v, mask)),
+    },
+    "greedy_decode": {"for": _for_loop, "lists": _with_lists},
+    "sample_top_k": {"minus infinity": _minus_infinity, "Gumbel": _gumbel, "inverse": _inverse},
+    "bleu": {"loops": _bleu_in_loops},
+    "teacher_forced_loss": {"flattened": _flattened_loss},
+    "MultiHeadAttention": {"head by head": _HeadByHead, "PyTorch's": _ByPyTorch},
+}
+
+WRONG = {
+    "causal_mask": {
+        "a loop": lambda n: torch.tensor([[j <= i for j in range(n)] for i in range(n)], dtype=torch.bool).reshape(n, n)
+    },
+    "shift_right": {
+        "int64 whatever comes": lambda targets, sos: F.pad(targets.long(), (1, -1), value=sos),
+        "start token 1": lambda targets, sos: F.pad(targets, (1, -1), value=1),
+        "steps in a loop": lambda targets, sos: torch.stack(
+            [torch.full_like(targets[:, 0], sos), *[targets[:, i] for i in range(targets.shape[1] - 1)]], 1
+        ),
+    },
+    "next_token_pairs": {
+        "(n − length) // length": lambda ids, length: (
+            lambda count: (ids[: count * length].reshape(-1, length), ids[1 : count * length + 1].reshape(-1, length))
+        )(max((len(ids) - length) // length, 0)),
+    },
+    "sequence_loss": {
+        "sequences in a loop": lambda logits, targets, pad: (
+            sum(F.cross_entropy(a, b, ignore_index=pad, reduction="sum") for a, b in zip(logits, targets, strict=True))
+            / (targets != pad).sum()
+        ),
+        "a number": lambda logits, targets, pad: F.cross_entropy(logits.mT, targets, ignore_index=pad).item(),
+        "probabilities": lambda logits, targets, pad: F.cross_entropy(logits.softmax(-1).mT, targets, ignore_index=pad),
+    },
+    "positional_encoding": {"float64": lambda length, dim: _in_numpy(length, dim).double()},
+    "decoder_mask": {
+        "heads kept": lambda ids, pad: (torch.ones(*[ids.shape[1]] * 2).tril() > 0) & (ids != pad)[:, None, None],
+        "0 is padding": lambda ids, pad: (torch.ones(*[ids.shape[1]] * 2).tril() > 0) & (ids != 0)[:, None],
+    },
+    "error_rate": {
+        "swaps count once": lambda predicted, target: (
+            (_table(predicted, target) * len(target) - (predicted == ["A", "C", "B", "D"])) / len(target)
+        ),
+        "symbols joined": lambda predicted, target: _table("".join(map(str, predicted)), "".join(map(str, target))),
+    },
+    "scaled_dot_product": {
+        "torch's own": lambda q, k, v, mask=None: (
+            F.scaled_dot_product_attention(q, k, v, mask),
+            _nan_to_num(q, k, v, mask)[1],
+        ),
+        "values only": lambda q, k, v, mask=None: _nan_to_num(q, k, v, mask)[0],
+        "where, with −1e9": lambda q, k, v, mask=None: (lambda w: (w @ v, w))(
+            (
+                q @ k.mT / q.shape[-1] ** 0.5
+                if mask is None
+                else torch.where(mask, q @ k.mT / q.shape[-1] ** 0.5, -1e9)
+            ).softmax(-1)
+        ),
+        "detached": lambda q, k, v, mask=None: tuple(one.detach() for one in _nan_to_num(q, k, v, mask)),
+    },
+    "greedy_decode": {
+        "a tuple": lambda step, sos, eos, max_length: tuple(_for_loop(step, sos, eos, max_length)),
+        "stops at 2": lambda step, sos, eos, max_length: _for_loop(step, sos, 2, max_length),
+    },
+    "sample_top_k": {
+        "one number for all rows": _same_for_all_rows,
+        "seeds the shared generator": _seeds_globally,
+        "int32": lambda logits, k, temperature, generator: _gumbel(logits, k, temperature, generator).int(),
+        "a generator of its own": lambda logits, k, temperature, generator: _gumbel(
+            logits, k, temperature, torch.Generator().manual_seed(0)
+        ),
+    },
+    "bleu": {
+        "3-grams": lambda predicted, targets: _bleu_in_loops(predicted, targets) ** (4 / 3),
+        "percent": lambda predicted, targets: 100 * _bleu_in_loops(predicted, targets),
+    },
+    "teacher_forced_loss": {
+        "called twice": lambda model, words, targets, sos, pad: (
+            model(words, targets).sum() * 0 + _flattened_loss(model, words, targets, sos, pad)
+        ),
+        "start token 1": lambda model, words, targets, sos, pad: _flattened_loss(model, words, targets, 1, pad),
+    },
+    "MultiHeadAttention": {"the first mask for all": _MaskForTheBatchOnly, "a layer without bias": _WithoutBias},
+}
+
+
+@cache
+def _expected(name, seed):
+    exercise = all_exercises()[name]
+    return attempt(exercise, solution(exercise), seed)
+
+
+def _statuses(name, answer):
+    exercise = all_exercises()[name]
+    return [judge(exercise, _expected(name, seed), attempt(exercise, answer, seed)).status for seed in range(3)]
+
+
+def _cases(table):
+    return [
+        pytest.param(name, answers[style], id=f"{name}: {style}")
+        for name, answers in table.items()
+        for style in answers
+    ]
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    assert _statuses(name, answer) == [Status.CORRECT] * 3
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in _statuses(name, answer)
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_has_odd_answers(table):
+    assert set(table) == {one.name for one in all_exercises().values() if one.chapter == "attention"}
