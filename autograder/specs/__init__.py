@@ -19,4 +19,8 @@ class Chapter(NamedTuple):
 CHAPTERS = [
     Chapter(1, "tensors", "Tensors and einsum"),
     Chapter(2, "autograd", "Autograd"),
+    Chapter(3, "data", "Data pipelines"),
+    Chapter(4, "modules", "nn.Module"),
+    Chapter(5, "training", "Training loops"),
+    Chapter(7, "attention", "Sequences and attention"),
 ]

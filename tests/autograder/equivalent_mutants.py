@@ -29,4 +29,62 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("Value", "0 → 1"): "the depth of a leaf is arbitrary",
     ("Value", "0 → -1"): "the depth of a leaf is arbitrary",
     ("Value", "1 → 2"): "a depth may grow by more than one",
+    # 03 data
+    (
+        "WindowDataset",
+        "max(0, len(self.series) - self.size - self.horizon + 1) → "
+        "max(len(self.series) - self.size - self.horizon + 1, 0)",
+    ): "the larger of two is the same in either order",
+    ("balanced_sampler", "1 → 2"): "weights count up to a common factor",
+    ("channel_stats", "256 → 257"): "how many images are held at once is no part of the result",
+    ("channel_stats", "256 → 255"): "how many images are held at once is no part of the result",
+    (
+        "channel_stats",
+        "images.double().transpose(0, 1) → images.double().transpose(1, 0)",
+    ): "swapping two axes is the same in either order",
+    (
+        "Loader",
+        "torch.randperm(n, generator=self.generator).tolist() → torch.randperm(n, generator=self.generator)",
+    ): "a tensor without axes is as good an index as its number",
+    # 04 modules
+    (
+        "Dropout",
+        "torch.rand_like(x) >= self.p → torch.rand_like(x) > self.p",
+    ): "they differ only where a draw is exactly p",
+    (
+        "Linear",
+        "1 / math.sqrt(in_features) → 1 * math.sqrt(in_features)",
+    ): "the distribution of the first weights is the student's",
+    ("Linear", "1 → 2"): "the distribution of the first weights is the student's",
+    # 05 training
+    (
+        "bce_with_logits",
+        "torch.logaddexp(logits, torch.zeros_like(logits)) → torch.logaddexp(torch.zeros_like(logits), logits)",
+    ): "a sum in the other order",
+    (
+        "warmup_cosine",
+        "min((step - warmup) / (total - warmup), 1.0) → min(1.0, (step - warmup) / (total - warmup))",
+    ): "the smaller of two numbers, in the other order",
+    ("EarlyStopping", "0.0 → -0.0"): "subtracting −0 changes no loss",
+    ("parameter_groups", "0.0 → -0.0"): "a weight decay of −0 is none either",
+    ("FastText", "0.0 → -0.0"): "adding −0 changes no sum",
+    ("train_accumulated", "(_, labels) → (labels, _)"): "inputs and labels of a batch are equally many",
+    ("resume", "torch.load(path, weights_only=True) → torch.load(path)"): "True is the default since PyTorch 2.6",
+    # 07 attention
+    ("MultiHeadAttention", "values.transpose(1, 2) → values.transpose(2, 1)"): "swapping two axes, in either order",
+    (
+        "MultiHeadAttention",
+        "layer(x).reshape(by_head).transpose(1, 2) → layer(x).reshape(by_head).transpose(2, 1)",
+    ): "swapping two axes is the same in either order",
+    ("bleu", "(1, 2, 3, 4) → (2, 1, 3, 4)"): "the order of the factors does not matter",
+    ("bleu", "0.0 → -0.0"): "-0.0 equals 0.0",
+    ("bleu", "True → False"): "predictions and targets are equally many",
+    ("bleu", "min(0.0, 1 - r / c) → min(1 - r / c, 0.0)"): "the smaller of two, in either order",
+    ("bleu", "zip(predicted, targets, strict=True) → zip(predicted, targets)"): "they are equally many",
+    (
+        "error_rate",
+        "min(row[j + 1] + 1, new[j] + 1, row[j] + (symbol != wanted)) → "
+        "min(new[j] + 1, row[j + 1] + 1, row[j] + (symbol != wanted))",
+    ): "the least of three, in any order",
+    ("sample_top_k", "0 → -1"): "the places have shape (b, 1), so the first column is the last",
 }
