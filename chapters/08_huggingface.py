@@ -449,10 +449,13 @@ corpus = embed([text for _, _, text in passages])  # (300, 384)
 print(corpus.shape)
 
 # %%
+import textwrap
+
 for query in ["ill people who cannot pay a doctor", "letters and parcels", "farmers who cannot sell their harvest"]:
     scores = corpus @ embed([query])[0]  # (300,)
     year, president, text = passages[scores.argmax()]
-    print(f"{query}\n    {scores.max():.2f}  {president}, {year}: {text[:88]} …")
+    print(f"{query}: {scores.max():.2f}, {president}, {year}")
+    print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
 # Truman speaks of "substandard levels of health" and "medical care", and is found. A search for the words themselves
@@ -464,7 +467,8 @@ for query in ["ill people who cannot pay a doctor", "letters and parcels", "farm
 # %%
 scores = corpus @ embed(["how to repair a bicycle"])[0]
 year, president, text = passages[scores.argmax()]
-print(f"{scores.max():.2f}  {president}, {year}: {text[:88]} …")
+print(f"{scores.max():.2f}, {president}, {year}")
+print(textwrap.fill(text, 110))
 
 # %% [markdown]
 # The score tells: it is lower than all those above. Look at a few dozen queries of your own, and choose a score below

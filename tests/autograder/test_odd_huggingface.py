@@ -1,4 +1,4 @@
-"""Odd answers to the exercises of chapter 8: right ones in other styles, and wrong ones that one trial alone gives away."""
+"""Odd answers to chapter 8: right ones in other styles, and wrong ones that one trial alone gives away."""
 
 import math
 from collections.abc import Callable
@@ -149,7 +149,9 @@ def _by_the_pipeline(model, tokenizer, texts):
     from transformers import pipeline
 
     training = model.training
-    found = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")(texts, truncation=True)
+    found = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, device="cpu")(
+        texts, truncation=True
+    )
     model.train(training)
     return found
 
@@ -267,7 +269,7 @@ def _with_a_cache_of_its_own(model, tokenizer, prompt, max_new_tokens):
     cache, ids = DynamicCache(config=model.config), tokenizer(prompt)["input_ids"]
     new = list(ids)
     with torch.no_grad():
-        while len(ids) < len(new) + max_new_tokens and True:
+        while len(ids) < len(new) + max_new_tokens:
             read = ids if cache.get_seq_length() == 0 else ids[-1:]
             logits = model(torch.tensor([read]), past_key_values=cache, use_cache=True).logits
             ids = [*ids, int(logits[0, -1].argmax())]
@@ -290,6 +292,22 @@ def _with_mask_and_positions(model, tokenizer, prompt, max_new_tokens):
         if made[-1] in _ends(model):
             break
     return tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
+
+
+def _all_in_one(model, tokenizer, texts):
+    training = model.training
+    with torch.no_grad():
+        logits = model.eval()(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
+    model.train(training)
+    scores, labels = logits.softmax(-1).max(-1)
+    pairs = zip(scores.tolist(), labels.tolist(), strict=True)
+    return [{"label": model.config.id2label[label], "score": score} for score, label in pairs]
+
+
+class _NoBias(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(encoder, num_labels)
+        self.head = nn.Linear(encoder.config.hidden_size, num_labels, bias=False)
 
 
 RIGHT: dict[str, Answers] = {
@@ -381,19 +399,11 @@ WRONG: dict[str, Answers] = {
         },
     },
     "classify": {
-        "33 at a time": lambda model, tokenizer, texts: (
-            [
-                entry
-                for start in range(0, len(texts), 33)
-                for entry in _by_the_pipeline(model, tokenizer, texts[start : start + 33])
-            ]
-            + [{}] * (len(texts) == 33)
-            if len(texts) < 33
-            else _all_in_one(model, tokenizer, texts)
-        ),
+        "all in one": _all_in_one,
     },
     "load_matching": {
-        "only reports": lambda model, state: _copied_one_by_one(nn.Module(), {}) if not state else None,
+        "the first tensor alone": lambda model, state: _loaded_by_the_report(model, dict(list(state.items())[:1])),
+        "tuples": lambda model, state: {name: tuple(n) for name, n in _copied_one_by_one(model, state).items()},
     },
     "perplexity": {
         "backwards": lambda model, tokenizer, text: _token_by_token(model, tokenizer, " ".join(reversed(text.split()))),
@@ -404,33 +414,14 @@ WRONG: dict[str, Answers] = {
         ),
     },
     "SentenceClassifier": {
-        "no bias": type(
-            "NoBias",
-            (_LossLast,),
-            {"__init__": lambda self, encoder, num_labels: _without_bias(self, encoder, num_labels)},
-        ),
+        "no bias": _NoBias,
     },
     "generate": {
-        "appends the end, then looks at the tokenizer's": lambda model, tokenizer, prompt, max_new_tokens: (
-            _with_mask_and_positions(model, tokenizer, prompt, max_new_tokens + 1)
+        "one token more": lambda model, tokenizer, prompt, max_new_tokens: _with_mask_and_positions(
+            model, tokenizer, prompt, max_new_tokens + 1
         ),
     },
 }
-
-
-def _all_in_one(model, tokenizer, texts):
-    training = model.training
-    with torch.no_grad():
-        logits = model.eval()(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
-    model.train(training)
-    scores, labels = logits.softmax(-1).max(-1)
-    pairs = zip(scores.tolist(), labels.tolist(), strict=True)
-    return [{"label": model.config.id2label[label], "score": score} for score, label in pairs]
-
-
-def _without_bias(self, encoder, num_labels):
-    _LossLast.__init__(self, encoder, num_labels)
-    self.head = nn.Linear(encoder.config.hidden_size, num_labels, bias=False)
 
 
 def _cases(table: dict[str, Answers]) -> list[Any]:
