@@ -81,9 +81,10 @@ for beginning in [
     print(writer(beginning, max_new_tokens=1, do_sample=False)[0]["generated_text"])
 
 # %% [markdown]
-# All four are good English; the capital and the opposite are right. Water is not made of helium, and the sun rises in
-# the east. The model gives the words that are probable after what it has read. It was never asked whether they are
-# true, and with 135 million weights it knows little. **Fluent is not true**: check what a language model says.
+# All four are good English; the capital and the opposite are right. Water is not made of helium, and "in the sky" is no
+# answer to where the sun rises. The model gives the words that are probable after what it has read. It was never asked
+# whether they are true, and with 135 million weights it knows little. **Fluent is not true**: check what a language
+# model says.
 #
 # `max_new_tokens=1` asks for one token, a word or part of a word. `do_sample=False` takes the most probable one each
 # time, so that you and we see the same.
@@ -152,8 +153,8 @@ for probability, token in zip(*probabilities.topk(5), strict=True):
 
 # %% [markdown]
 # The tokenizer returns a dictionary: `input_ids`, the tokens as numbers, and `attention_mask`, 1 for each real token.
-# The stars in `model(**inputs)` pass both by name. The model returns an object with `logits`: one score per word of the
-# vocabulary, at *each* of the five positions. The last position speaks about what comes next. The softmax makes the
+# The stars in `model(**inputs)` pass both by name. The model returns an object with `logits`: one score per token of
+# the vocabulary, at *each* of the five positions. The last position speaks about what comes next. The softmax makes the
 # scores probabilities, and " Paris" has 77 % of it. That is the whole pipeline, for one token.
 #
 # `from_pretrained` gives the model in eval mode, with dropout off. The library is the same for every model, and what
@@ -289,8 +290,9 @@ print(f"padded to 512:                      {1 - lengths.sum() / (512 * len(leng
 
 # %% [markdown]
 # The model computes on padding as on anything else, so padding to 512 would cost about 14 times the work of padding to
-# the longest. Therefore tokenize without padding first, and pad each batch when it is put together. The library calls
-# this dynamic padding.
+# the longest. Therefore tokenize without padding first, many texts per call (on a `datasets.Dataset`, by
+# `map(…, batched=True)`, chapter 3), and pad each batch when it is put together. The library calls this dynamic
+# padding.
 #
 # :::{important} To remember
 # `padding=True, truncation=True, return_tensors="pt"`: pad to the longest of the batch, cut at the model's limit.
@@ -329,12 +331,12 @@ print("with the mask, largest change:  ", f"{(masked - masked[0]).abs().max():.3
 print("without it, largest change:     ", f"{(unmasked - unmasked[0]).abs().max():.3f}")
 print("predicted class without padding:", masked[0].argmax().item(), "with 5 unmasked:", unmasked[5].argmax().item())
 
-# %% mystnb={"figure": {"caption": "The logit of class 1, with 1 to 15 tokens of padding after the sentence. With the mask it does not move.", "name": "fig-huggingface-padding"}, "image": {"alt": "A level line for the masked sentence, and a falling line for the unmasked one, against tokens of padding."}}
+# %% mystnb={"figure": {"caption": "The logit of class 1, with 1 to 15 tokens of padding after the sentence. With the mask it does not move.", "name": "fig-huggingface-padding"}, "image": {"alt": "A level line for the masked sentence; the line for the unmasked one falls and stays far below it."}}
 learning_curves(
     {"with attention_mask": masked[1:, 1], "without": unmasked[1:, 1]},
     ylabel="logit of class 1",
     xlabel="tokens of padding",
-    alt="A level line for the masked sentence, and a falling line for the unmasked one, against tokens of padding.",
+    alt="A level line for the masked sentence; the line for the unmasked one falls and stays far below it.",
 )
 
 # %% [markdown]
@@ -377,7 +379,8 @@ for side in ["right", "left"]:
 # :::
 
 # %%
-features = pipeline("feature-extraction", model=encoder, tokenizer=tokenizer, return_tensors=True)
+# On the CPU, even beside a GPU: the pipeline moves the encoder to its device, and we go on using the encoder.
+features = pipeline("feature-extraction", model=encoder, tokenizer=tokenizer, return_tensors=True, device="cpu")
 
 
 def embed(texts):
@@ -724,7 +727,7 @@ for rows in (range(0, 4), range(4, 8)):
 # %% [markdown]
 # Everything else is said in `TrainingArguments`. Two spellings that you find in many tutorials no longer exist:
 #
-# :::{admonition} Myth: "`TrainingArguments(evaluation_strategy=\"epoch\")` evaluates after each epoch"
+# :::{admonition} Myth: "`TrainingArguments(evaluation_strategy='epoch')` evaluates after each epoch"
 # :class: warning
 # It did. In 2024 the argument was renamed, and the old name is gone:
 # :::
@@ -836,7 +839,7 @@ confusion_matrix(
 # %% [markdown]
 # **What goes wrong in practice.** `Trainer` writes a checkpoint after each epoch, and a checkpoint holds more than the
 # model: the optimizer's two moments for each trained weight, the scheduler, the random state. With it,
-# `trainer.train(resume_from_checkpoint=True)` goes on as if nothing had happened (chapter 5). All that fills disks:
+# `trainer.train(resume_from_checkpoint=True)` goes on as if nothing had happened (chapter 5). All that fills the disk:
 
 # %%
 from pathlib import Path
