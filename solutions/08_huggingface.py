@@ -241,7 +241,7 @@ def compute_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     Returns {"accuracy": float, "macro_f1": float}.
     """
     ### BEGIN SOLUTION
-    logits, labels = eval_prediction
+    logits, labels = eval_prediction  # (n, classes) and (n,)
     predictions = logits.argmax(axis=1)  # (n,)
     scores = []
     for c in np.union1d(labels, predictions):
@@ -414,12 +414,12 @@ def finetune_epoch(
     ### BEGIN SOLUTION
     model.train()
     total = sentences = 0
-    for batch in batches:
+    for batch in batches:  # each with its mask
         loss = model(**batch).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        scheduler.step()
+        optimizer.zero_grad()  # old gradients, and those of the batch before
+        loss.backward()  # adds to the gradients
+        optimizer.step()  # while they are there
+        scheduler.step()  # after each step of the optimizer
         total += loss.item() * len(batch["labels"])
         sentences += len(batch["labels"])
     return total / sentences

@@ -149,9 +149,8 @@ def _by_the_pipeline(model, tokenizer, texts):
     from transformers import pipeline
 
     training = model.training
-    found = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, device="cpu")(
-        texts, truncation=True
-    )
+    run = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, device="cpu")
+    found = run(texts, truncation=True) if texts else []  # it refuses an empty list
     model.train(training)
     return found
 
