@@ -23,4 +23,5 @@ CHAPTERS = [
     Chapter(4, "modules", "nn.Module"),
     Chapter(5, "training", "Training loops"),
     Chapter(7, "attention", "Sequences and attention"),
+    Chapter(8, "huggingface", "Hugging Face"),
 ]

@@ -87,4 +87,19 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "min(new[j] + 1, row[j + 1] + 1, row[j] + (symbol != wanted))",
     ): "the least of three, in any order",
     ("sample_top_k", "0 → -1"): "the places have shape (b, 1), so the first column is the last",
+    # 08 huggingface
+    ("linear_factor", "0.0 → -0.0"): "the two zeros are equal",
+    (
+        "linear_factor",
+        "max(0.0, (total - step) / (total - warmup)) → max((total - step) / (total - warmup), 0.0)",
+    ): "the larger of two numbers, in either order",
+    (
+        "mean_pool",
+        "torch.promote_types(hidden.dtype, torch.float32) → torch.promote_types(torch.float32, hidden.dtype)",
+    ): "the wider of two dtypes, in either order",
+    ("search", "min(k, len(corpus)) → min(len(corpus), k)"): "the smaller of two numbers, in either order",
+    ("compute_metrics", "np.union1d(labels, predictions) → np.union1d(predictions, labels)"): "a union has no order",
+    ("perplexity", "0 → -1"): "in a batch of one, the first text is the last",
+    ("generate", "0 → -1"): "in a batch of one, the first text is the last",
+    ("generate", "new.item() → new"): "a tensor of one number equals that number",
 }

@@ -59,6 +59,7 @@ def test_every_mistake_is_rejected_with_its_own_sentence_and_no_other(exercise):
 @every_exercise
 def test_mutants_of_the_solution_are_caught(exercise):
     survivors, count = set(), 0
+    attempt(exercise, solution(exercise), PRACTICE_SEED)  # imports what it needs, outside the time limit
     for change, source in mutants(solution_text(exercise)):
         count += 1
         with time_limit(10):

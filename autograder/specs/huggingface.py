@@ -1,0 +1,1500 @@
+"""Trials, hints and known mistakes of the exercises of chapter 8, in the order of the notebook.
+
+The models and tokenizers are tiny and made here: their weights and vocabularies are drawn by the trial's generator.
+"""
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder.compare import difference
+from autograder.evidence import collect
+from autograder.exercise import exercise, trial
+from autograder.probe import apply, call
+
+SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
+WORDS = [f"{consonant}{vowel}" for consonant in "bdfgklmn" for vowel in "aeiou"]
+
+
+@cache
+def _transformers():
+    """The library, imported on first use because that takes seconds, and quiet."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _tokenizer(rng, side="right", special=True, types=False, max_length=1000):
+    """A tokenizer of 40 words in random order, on whitespace; `special` puts <s> before a text and </s> after it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = SPECIAL + [WORDS[index] for index in rng.permutation(len(WORDS)).tolist()]
+    model = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if special:
+        model.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
+        )
+    names = ["input_ids", "token_type_ids", "attention_mask"] if types else ["input_ids", "attention_mask"]
+    return _transformers().PreTrainedTokenizerFast(
+        tokenizer_object=model,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        padding_side=side,
+        model_input_names=names,
+        model_max_length=max_length,
+    )
+
+
+def _texts(rng, *lengths):
+    """Texts of the given numbers of words."""
+    return [" ".join(WORDS[index] for index in rng.integers(0, len(WORDS), length).tolist()) for length in lengths]
+
+
+@cache
+def _template(kind, sizes):
+    transformers = _transformers()
+    common = {"vocab_size": len(SPECIAL) + len(WORDS), "intermediate_size": 24, "pad_token_id": 0}
+    if kind == "LlamaForCausalLM":
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": 2, "eos_token_id": 3}
+        config = transformers.LlamaConfig(**common | heads | dict(sizes))
+    else:
+        config = transformers.BertConfig(**common | {"num_attention_heads": 2} | dict(sizes))
+    return getattr(transformers, kind)(config)
+
+
+def _model(rng, kind, drawn=True, **sizes):
+    """A small model of the library in eval mode, its weights drawn, unless nobody will look at them."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 48} | sizes
+    model = copy.deepcopy(_template(kind, tuple(sorted(sizes.items()))))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters() if drawn else ():
+            values = rng.normal(*parameter.shape)
+            parameter.copy_(1 + values / 5 if "norm" in name.lower() and "weight" in name else values / 2)
+    return model.eval()
+
+
+def _with_plain_numbers(result):
+    """A whole number where a float is asked for is as good."""
+    return float(result) if type(result) is int else result
+
+
+def call_for_number(function, arguments):
+    """Like `call`; the result 0 counts as 0.0."""
+    return call(lambda **named: _with_plain_numbers(apply(function, named)), arguments)
+
+
+def call_for_mapping(function, arguments):
+    """Like `call`; a dictionary of any kind counts as a plain one."""
+
+    def plain(**named):
+        result = apply(function, named)
+        return dict(result) if isinstance(result, Mapping) else result
+
+    return call(plain, arguments)
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=4,
+    hints=[
+        "The tokenizer can be called like a function, with a list of texts. Everything else is keyword arguments.",
+        "`padding=True` pads to the longest of the list; `truncation=True` together with `max_length` cuts.",
+        'Without `return_tensors="pt"` the values are nested lists.',
+    ],
+    probe=call_for_mapping,
+)
+def encode(rng):
+    """Trials for the tokenizer's dictionary of tensors."""
+
+    def plain(**settings):
+        return _tokenizer(rng, **{"special": False} | settings)
+
+    yield trial("texts of different lengths", tokenizer=plain(), texts=_texts(rng, 3, 1, 4), max_length=9)
+    yield trial("a text that is too long", tokenizer=plain(), texts=_texts(rng, 2, 7, 3), max_length=4)
+    yield trial("special tokens", tokenizer=_tokenizer(rng), texts=_texts(rng, 1, 4), max_length=12)
+    yield trial("special tokens count", tokenizer=_tokenizer(rng), texts=_texts(rng, 8, 2, 5), max_length=5)
+    yield trial("padding on the left", tokenizer=plain(side="left"), texts=_texts(rng, 2, 5, 1), max_length=4)
+    yield trial("token types", tokenizer=_tokenizer(rng, types=True), texts=_texts(rng, 2, 3), max_length=9)
+    yield trial("one text", tokenizer=_tokenizer(rng), texts=_texts(rng, 3), max_length=8)
+    yield trial("unknown words", tokenizer=plain(), texts=["zzz ba", "ba zzz zzz da"], max_length=8)
+    yield trial("an empty text", tokenizer=_tokenizer(rng), texts=["", *_texts(rng, 2)], max_length=8)
+
+
+@encode.mistake(
+    "Every text was padded to `max_length`. Pad to the longest of these texts, `padding=True`: the model computes on "
+    "padding too, for nothing."
+)
+def pads_to_max_length(tokenizer, texts, max_length):
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt")
+
+
+@encode.mistake("Nothing was cut: `max_length` alone does not cut, it takes `truncation=True` as well.")
+def does_not_truncate(tokenizer, texts, max_length):
+    return tokenizer(texts, padding=True, return_tensors="pt")
+
+
+@encode.mistake('The values are nested lists. A model takes tensors: `return_tensors="pt"`.')
+def returns_lists(tokenizer, texts, max_length):
+    return tokenizer(texts, padding=True, truncation=True, max_length=max_length)
+
+
+@encode.mistake(
+    "Only the token numbers came back. Without the mask, the model takes the padding for text: return the dictionary."
+)
+def returns_the_ids(tokenizer, texts, max_length):
+    return tokenizer(texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")["input_ids"]
+
+
+@encode.mistake(
+    "The special tokens are missing. The model was trained with them, so leave `add_special_tokens` as it is."
+)
+def leaves_out_special_tokens(tokenizer, texts, max_length):
+    return tokenizer(
+        texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt", add_special_tokens=False
+    )
+
+
+@encode.mistake(
+    "This cuts the text after `max_length` characters. The limit counts tokens, and the tokenizer knows it."
+)
+def cuts_characters(tokenizer, texts, max_length):
+    return tokenizer([text[:max_length] for text in texts], padding=True, return_tensors="pt")
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=5,
+    hints=[
+        "There are two cases: `step` is before `warmup`, or not.",
+        "The fall begins at `warmup` and ends at `total`: how many steps does it take, and how many are left?",
+        "After `total` the formula gives negative numbers. `max` keeps them at 0.",
+    ],
+    probe=call_for_number,
+)
+def linear_factor(rng):
+    """Trials for the factor of one step."""
+    warmup = rng.integer(4, 9)
+    total = warmup + rng.integer(10, 30)
+    yield trial("the first step", step=0, warmup=warmup, total=total)
+    yield trial("during warm-up", step=rng.integer(2, warmup), warmup=warmup, total=total)
+    yield trial("at the end of warm-up", step=warmup, warmup=warmup, total=total)
+    yield trial("falling", step=warmup + rng.integer(3, 9), warmup=warmup, total=total)
+    yield trial("one step before the end", step=total - 1, warmup=warmup, total=total)
+    yield trial("at the end", step=total, warmup=warmup, total=total)
+    yield trial("after the end", step=total + rng.integer(2, 9), warmup=warmup, total=total)
+    yield trial("no warm-up, first step", step=0, warmup=0, total=total)
+    yield trial("no warm-up, falling", step=rng.integer(1, 9), warmup=0, total=total)
+    yield trial("the longest warm-up", step=total - 1, warmup=total - 1, total=total)
+
+
+@linear_factor.mistake("The warm-up begins at 0, not at 1/warmup: step 0 has factor 0.")
+def starts_above_zero(step, warmup, total):
+    return (step + 1) / warmup if step < warmup else max(0.0, (total - step) / (total - warmup))
+
+
+@linear_factor.mistake(
+    "After warm-up the factor jumps down: it must fall from 1, over the `total - warmup` steps that remain."
+)
+def falls_over_all_steps(step, warmup, total):
+    return step / warmup if step < warmup else max(0.0, (total - step) / total)
+
+
+@linear_factor.mistake(
+    "The fall takes `total` steps *after* the warm-up. `total` counts all steps, warm-up included: 0 is reached there."
+)
+def adds_the_warmup(step, warmup, total):
+    return step / warmup if step < warmup else max(0.0, 1 - (step - warmup) / total)
+
+
+@linear_factor.mistake("After `total` the factor is negative, so each step would walk uphill. It stays 0.")
+def goes_negative(step, warmup, total):
+    return step / warmup if step < warmup else (total - step) / (total - warmup)
+
+
+@linear_factor.mistake("There is no rise: during warm-up the factor grows from 0 to 1.")
+def does_not_warm_up(step, warmup, total):
+    return 1.0 if step < warmup else max(0.0, (total - step) / (total - warmup))
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=8,
+    hints=[
+        "hidden is (b, t, d), the mask (b, t). Which shape must the mask have to multiply each vector by 0 or 1?",
+        "Does the length of the sum matter, if the result is scaled to length 1 anyway?",
+        "`F.normalize(x, dim=-1)` scales to length 1, and leaves zeros as they are.",
+        "`torch.promote_types(hidden.dtype, torch.float32)` is the wider of the two. Convert back at the end.",
+    ],
+)
+def mean_pool(rng):
+    """Trials for the unit vector of each sentence's average over real tokens."""
+
+    def right(lengths, t):
+        return (torch.arange(t) < torch.tensor(lengths)[:, None]).long()
+
+    yield trial("padding at the end", hidden=rng.normal(3, 5, 4), mask=right([5, 2, 3], 5))
+    yield trial("large numbers in the padding", hidden=_with_noise(rng, [2, 4, 1], 4), mask=right([2, 4, 1], 4))
+    yield trial("padding at the start", hidden=rng.normal(2, 4, 3), mask=right([1, 3], 4).flip(1))
+    yield trial("a mask of bool", hidden=rng.normal(3, 4, 2), mask=right([4, 1, 2], 4).bool())
+    yield trial("one sentence", hidden=rng.normal(1, 6, 3), mask=right([4], 6))
+    yield trial("one token", hidden=10 * rng.normal(2, 1, 5), mask=right([1, 1], 1))
+    yield trial("one feature", hidden=rng.normal(3, 4, 1), mask=right([2, 4, 3], 4))
+    yield trial("all axes equal", hidden=rng.normal(3, 3, 3), mask=right([1, 3, 2], 3))
+    yield trial("not contiguous", hidden=rng.normal(4, 2, 3).permute(1, 2, 0), mask=right([3, 1], 3))
+    yield trial("float64", hidden=rng.normal(2, 3, 4, dtype=torch.float64), mask=right([3, 2], 3))
+    yield trial("a sentence without tokens", hidden=rng.normal(3, 4, 5), mask=right([2, 0, 4], 4))
+    tall = (rng.uniform(2, 60, 4, low=1000, high=4000)).half()
+    yield trial("float16, whose sum overflows", hidden=tall, mask=right([60, 40], 60))
+    yield trial("float16, without tokens", hidden=rng.normal(2, 3, 4).half(), mask=right([0, 2], 3))
+    yield trial("no sentences", hidden=rng.normal(0, 3, 4), mask=torch.zeros(0, 3, dtype=torch.int64))
+
+
+def _with_noise(rng, lengths, t):
+    hidden = rng.normal(len(lengths), t, 3)
+    for row, length in enumerate(lengths):
+        hidden[row, length:] += 1000
+    return hidden
+
+
+def _pooled(hidden, mask):
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return (hidden.to(wide) * mask[..., None].to(wide)).sum(1)
+
+
+@mean_pool.mistake("The padding was averaged as well. Multiply each vector by its mask, 0 or 1, before you sum.")
+def averages_the_padding(hidden, mask):
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return F.normalize(hidden.to(wide).sum(1), dim=-1).to(hidden.dtype)
+
+
+@mean_pool.mistake("The average is right, but its length is not 1: `F.normalize` scales it.")
+def does_not_normalise(hidden, mask):
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    return (_pooled(hidden, mask) / count).to(hidden.dtype)
+
+
+@mean_pool.mistake(
+    "A sentence without real tokens gives NaN, which is 0/0. `F.normalize` and `clamp(min=…)` avoid the division by 0."
+)
+def divides_by_zero(hidden, mask):
+    total = _pooled(hidden, mask)
+    return (total / total.norm(dim=-1, keepdim=True)).to(hidden.dtype)
+
+
+@mean_pool.mistake(
+    "You took the first vector, a pooling of its own name (CLS). Here it is the mean over the real tokens."
+)
+def takes_the_first(hidden, mask):
+    return F.normalize(hidden[:, 0].float(), dim=-1).to(hidden.dtype)
+
+
+@mean_pool.mistake("Each token was scaled to length 1 before the average. Average first, then scale the average.")
+def normalises_the_tokens(hidden, mask):
+    wide = torch.promote_types(hidden.dtype, torch.float32)
+    return F.normalize(_pooled(F.normalize(hidden.to(wide), dim=-1), mask), dim=-1).to(hidden.dtype)
+
+
+@mean_pool.mistake(
+    "In `float16` the sum overflowed, or the small number that guards against 0/0 became 0. Compute in `float32`, and "
+    "convert at the end."
+)
+def stays_in_half_precision(hidden, mask):
+    total = (hidden * mask[..., None].to(hidden.dtype)).sum(1)
+    return total / total.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+
+@mean_pool.mistake("The result is always `float32`. It must have the dtype of `hidden`.")
+def returns_float32(hidden, mask):
+    return F.normalize(_pooled(hidden, mask), dim=-1).float()
+
+
+def call_and_look_at_gradients(function, arguments):
+    """Like `call`, and which parameters of the model ask for gradients afterwards."""
+    evidence = call(function, arguments)
+    model = arguments["model"]
+    return evidence | {"requires_grad": {name: p.requires_grad for name, p in model.named_parameters()}}
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=8,
+    hints=[
+        "`module.requires_grad_(False)` freezes all parameters of a module at once.",
+        "`model.bert.encoder.layer` is a `ModuleList`: it can be sliced like a list.",
+        "The answer lists the names whose parameter still has `requires_grad`.",
+    ],
+    probe=call_and_look_at_gradients,
+)
+def freeze_layers(rng):
+    """Trials for the names that are trained after freezing, and for what is frozen."""
+
+    def bert(layers):
+        return _model(rng, "BertForSequenceClassification", False, hidden_size=4, num_hidden_layers=layers)
+
+    yield trial("one of three layers", model=bert(3), n=1)
+    yield trial("two of three layers", model=bert(3), n=2)
+    yield trial("the embeddings alone", model=bert(2), n=0)
+    yield trial("all layers", model=bert(2), n=2)
+    yield trial("two of twelve layers", model=bert(12), n=2)
+    model = bert(3)
+    model.classifier.bias.requires_grad_(False)
+    model.bert.encoder.layer[2].attention.requires_grad_(False)
+    yield trial("some are frozen already", model=model, n=1)
+
+
+def _trained(model):
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+@freeze_layers.mistake("The embeddings are still trained. They lie below the lowest layer: freeze them as well.")
+def leaves_the_embeddings(model, n):
+    model.bert.encoder.layer[:n].requires_grad_(False)
+    return _trained(model)
+
+
+@freeze_layers.mistake("One layer too many is frozen: the lowest n layers are 0 to n − 1.")
+def freezes_one_more(model, n):
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.encoder.layer[: n + 1].requires_grad_(False)
+    return _trained(model)
+
+
+@freeze_layers.mistake(
+    "These are the *upper* layers. The lowest ones, next to the embeddings, have the smallest numbers."
+)
+def freezes_the_top(model, n):
+    model.bert.embeddings.requires_grad_(False)
+    layers = model.bert.encoder.layer
+    layers[len(layers) - n :].requires_grad_(False)
+    return _trained(model)
+
+
+@freeze_layers.mistake(
+    "Layer 1 took layers 10 and 11 with it: their names begin with `bert.encoder.layer.1` too. Compare with the dot after "
+    "the number, or use the list of layers."
+)
+def compares_prefixes(model, n):
+    prefixes = ("bert.embeddings", *(f"bert.encoder.layer.{index}" for index in range(n)))
+    for name, parameter in model.named_parameters():
+        if name.startswith(prefixes):
+            parameter.requires_grad_(False)
+    return _trained(model)
+
+
+@freeze_layers.mistake("These are the names of what is frozen. Return those that are still trained.")
+def returns_the_frozen(model, n):
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.encoder.layer[:n].requires_grad_(False)
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+
+
+@freeze_layers.mistake("Parameters that were frozen before are trained now. Leave all others as they are.")
+def thaws_the_rest(model, n):
+    model.requires_grad_(True)
+    model.bert.embeddings.requires_grad_(False)
+    model.bert.encoder.layer[:n].requires_grad_(False)
+    return _trained(model)
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "The cosine of two vectors is the inner product of the two, each scaled to length 1 first.",
+        "(q, d) @ (d, n) is (q, n), and (d,) @ (d, n) is (n,): one line serves both.",
+        "`topk` refuses k > n. `min` helps.",
+    ],
+)
+def search(rng):
+    """Trials for the k largest cosines and their indices."""
+    lengths = torch.tensor([[0.01], [100.0], [1.0], [7.0], [0.5], [30.0]])
+    yield trial("unit vectors", query=_units(rng, 2, 4), corpus=_units(rng, 5, 4), k=3)
+    yield trial("passages of any length", query=rng.normal(2, 4), corpus=rng.normal(6, 4) * lengths, k=3)
+    yield trial("queries of any length", query=50 * rng.normal(3, 5), corpus=_units(rng, 4, 5), k=2)
+    yield trial("one query without a batch", query=3 * rng.normal(4), corpus=rng.normal(6, 4) * lengths, k=2)
+    yield trial("a batch of one query", query=rng.normal(1, 4), corpus=rng.normal(6, 4), k=2)
+    yield trial("k is larger than n", query=rng.normal(2, 3), corpus=rng.normal(4, 3), k=9)
+    yield trial("one query, k is larger than n", query=rng.normal(3), corpus=rng.normal(2, 3), k=5)
+    yield trial("k is 1", query=rng.normal(3, 4), corpus=rng.normal(7, 4), k=1)
+    yield trial("one passage", query=rng.normal(3, 2), corpus=rng.normal(1, 2), k=1)
+    yield trial("as many features as passages", query=rng.normal(2, 5), corpus=rng.normal(5, 5), k=4)
+    yield trial("all cosines negative", query=rng.uniform(2, 3), corpus=-rng.uniform(5, 3, low=0.1), k=3)
+    corpus = rng.normal(4, 3)
+    corpus[2] = 0
+    yield trial("a passage of zeros", query=rng.normal(2, 3), corpus=corpus, k=4)
+    yield trial("a query of zeros", query=torch.zeros(3), corpus=rng.normal(1, 3), k=2)
+    yield trial("float64", query=rng.normal(2, 3, dtype=torch.float64), corpus=rng.normal(5, 3).double(), k=2)
+    yield trial("not contiguous", query=rng.normal(4, 2).T, corpus=rng.normal(4, 5).T, k=2)
+    yield trial("no queries", query=rng.normal(0, 3), corpus=rng.normal(4, 3), k=2)
+
+
+def _units(rng, *shape):
+    return F.normalize(rng.normal(*shape), dim=-1)
+
+
+def _best(scores, k, largest=True):
+    return tuple(scores.topk(min(k, scores.shape[-1]), dim=-1, largest=largest))
+
+
+def _cosines(query, corpus):
+    return F.normalize(query, dim=-1) @ F.normalize(corpus, dim=-1).T
+
+
+@search.mistake("These are inner products: long vectors win. Scale queries and passages to length 1 first.")
+def does_not_normalise_vectors(query, corpus, k):
+    return _best(query @ corpus.T, k)
+
+
+@search.mistake("Only the query was scaled to length 1, so long passages win. Scale the passages as well.")
+def normalises_the_query(query, corpus, k):
+    return _best(F.normalize(query, dim=-1) @ corpus.T, k)
+
+
+@search.mistake(
+    "The passages are in the right order, but the scores are no cosines: scale the query to length 1 as well."
+)
+def normalises_the_corpus(query, corpus, k):
+    return _best(query @ F.normalize(corpus, dim=-1).T, k)
+
+
+@search.mistake("These are the *least* similar passages. A large cosine means similar, unlike a distance.")
+def worst_first(query, corpus, k):
+    return _best(_cosines(query, corpus), k, largest=False)
+
+
+@search.mistake("The pair is in the wrong order: cosines first, then indices.")
+def indices_first(query, corpus, k):
+    return _best(_cosines(query, corpus), k)[::-1]
+
+
+@search.mistake("`topk` refuses to give k of fewer than k passages. Ask for `min(k, n)`.")
+def asks_for_too_many(query, corpus, k):
+    best = _cosines(query, corpus).topk(k, dim=-1)
+    return best.values, best.indices
+
+
+@search.mistake("A single query of shape (d,) came back with a batch axis. Its two results have the shape (k,).")
+def always_a_batch(query, corpus, k):
+    return _best(_cosines(torch.atleast_2d(query), corpus), k)
+
+
+@search.mistake(
+    "The vectors run along the last axis, but each *column* was scaled: `F.normalize` takes axis 1 unless told."
+)
+def normalises_columns(query, corpus, k):
+    return _best(F.normalize(query, dim=0) @ F.normalize(corpus, dim=0).T, k)
+
+
+def call_for_dataset(function, arguments):
+    """The rows of the data set that comes back, and whether the tokenizer had lists of texts."""
+    import datasets
+
+    base = _transformers().PreTrainedTokenizerBase
+    original, one_at_a_time = base.__call__, []
+
+    def counting(self, *texts, **settings):
+        one_at_a_time.append(isinstance(texts[0] if texts else settings.get("text"), str))
+        return original(self, *texts, **settings)
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        with patch.object(base, "__call__", counting):
+            result = apply(function, arguments)
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
+    if isinstance(result, datasets.Dataset):
+        result = dict(result.with_format(None)[:])
+    return {"result": collect(result), "one text at a time": any(one_at_a_time)}
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=8,
+    hints=[
+        "`dataset.map(function, batched=True)` gives your function a dictionary of columns, each a list of many values.",
+        "What your function returns becomes new columns. The tokenizer's call returns just such a dictionary.",
+        "`remove_columns` of `map` takes the columns that must go. Which arguments of the tokenizer cut, and which pad?",
+    ],
+    probe=call_for_dataset,
+)
+def tokenize_dataset(rng):
+    """Trials for the tokenizer's columns in place of the text."""
+    from datasets import Dataset
+
+    texts = _texts(rng, 3, 1, 5, 2)
+    labels, sources = rng.integers(0, 3, 4).tolist(), ["shop", "film", "shop", "food"]
+    three = Dataset.from_dict({"text": texts, "label": labels, "source": sources})
+    yield trial("three columns", dataset=three, tokenizer=_tokenizer(rng))
+    long = Dataset.from_dict({"stars": [rng.number(1, 5), 2.5], "text": _texts(rng, 9, 2)})
+    short_memory = _tokenizer(rng, special=False, side="left", types=True, max_length=6)
+    yield trial("texts longer than the tokenizer's maximum", dataset=long, tokenizer=short_memory)
+    alone = Dataset.from_dict({"text": _texts(rng, 2)})
+    yield trial("text alone, one row", dataset=alone, tokenizer=_tokenizer(rng, max_length=20))
+
+
+def _mapped(dataset, tokenizer, remove="text", batched=True, **settings):
+    settings = {"truncation": True} | settings
+    return dataset.map(lambda rows: tokenizer(rows["text"], **settings), batched=batched, remove_columns=remove)
+
+
+@tokenize_dataset.mistake("The column `text` is still there. `map` adds columns; `remove_columns` takes away.")
+def keeps_the_text(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, remove=None)
+
+
+@tokenize_dataset.mistake("All old columns are gone, the labels too. Remove `text` alone.")
+def removes_all_columns(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, remove=dataset.column_names)
+
+
+@tokenize_dataset.mistake(
+    "The rows are padded here, to the longest of 1000. Leave it to the collator, which pads to the longest of its batch."
+)
+def pads_here(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, padding=True)
+
+
+@tokenize_dataset.mistake(
+    "Every row is padded to the tokenizer's maximum. Do not pad: the collator does, batch by batch."
+)
+def pads_to_the_maximum(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, padding="max_length")
+
+
+@tokenize_dataset.mistake("Long texts were not cut: the model has no positions for them. `truncation=True` cuts.")
+def keeps_long_texts(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, truncation=False)
+
+
+@tokenize_dataset.mistake(
+    "Right, but the tokenizer had one text per call, which is many times slower: `map(…, batched=True)`."
+)
+def one_row_at_a_time(dataset, tokenizer):
+    return _mapped(dataset, tokenizer, batched=False)
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "The prediction is the class with the largest logit in its row: which axis?",
+        "`np.union1d(labels, predictions)` gives the classes that occur in either.",
+        "2·TP + FP + FN is how often the class occurs among the labels, plus how often among the predictions.",
+        "NumPy's own numbers are not all Python floats: `float(…)`.",
+    ],
+)
+def compute_metrics(rng):
+    """Trials for accuracy and macro F1."""
+    prediction = _transformers().EvalPrediction
+
+    def drawn(n, classes, **settings):
+        return rng.normal(n, classes, **settings).numpy(), rng.integers(0, classes, n).numpy()
+
+    def chosen(classes, predictions, labels):
+        logits = rng.normal(len(predictions), classes) + 9 * F.one_hot(torch.tensor(predictions), classes)
+        return logits.numpy(), torch.tensor(labels).numpy()
+
+    logits, labels = drawn(12, 3)
+    yield trial("three classes", eval_prediction=prediction(logits, labels))
+    yield trial("a plain tuple", eval_prediction=drawn(9, 2))
+    predicted = [0, 2, 1, 1, 0, 2]
+    yield trial("a class that no label has", eval_prediction=chosen(4, predicted, [0, 0, 1, 1, 0, 1]))
+    yield trial("a class never predicted", eval_prediction=chosen(3, [0, 0, 1, 1, 0], [0, 0, 1, 2, 2]))
+    yield trial("a class that does not occur", eval_prediction=chosen(5, [0, 4, 1, 1], [0, 4, 1, 0]))
+    yield trial("unequal classes", eval_prediction=chosen(2, [0] * 8 + [1, 0], [0] * 8 + [1, 1]))
+    yield trial("all right", eval_prediction=chosen(3, [2, 0, 0], [2, 0, 0]))
+    yield trial("all wrong", eval_prediction=chosen(3, [1, 1, 0], [2, 0, 1]))
+    yield trial("one sentence", eval_prediction=chosen(2, [1], [1]))
+    yield trial("float64, many", eval_prediction=prediction(*drawn(40, 6, dtype=torch.float64)))
+    yield trial("float16 logits", eval_prediction=drawn(15, 4, dtype=torch.float16))
+
+
+def _scores(labels, predictions, classes):
+    import numpy as np
+
+    hits = [((labels == c) & (predictions == c)).sum() for c in classes]
+    counts = [max((labels == c).sum() + (predictions == c).sum(), 1) for c in classes]
+    return np.array([2 * hit / count for hit, count in zip(hits, counts, strict=True)])
+
+
+def _report(labels, predictions, f1):
+    return {"accuracy": float((labels == predictions).mean()), "macro_f1": float(f1)}
+
+
+def _taken_apart(eval_prediction):
+    logits, labels = eval_prediction
+    return labels, logits.argmax(-1)
+
+
+@compute_metrics.mistake(
+    "Classes that do not occur at all count as 0 in your mean. Average over those among the labels or predictions."
+)
+def averages_over_all_classes(eval_prediction):
+    logits, labels = eval_prediction
+    predictions = logits.argmax(-1)
+    return _report(labels, predictions, _scores(labels, predictions, range(logits.shape[1])).mean())
+
+
+@compute_metrics.mistake("A class that is predicted but is no label is left out of the mean. It has F1 0, and counts.")
+def averages_over_the_labels(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    return _report(labels, predictions, _scores(labels, predictions, sorted(set(labels.tolist()))).mean())
+
+
+@compute_metrics.mistake(
+    "F1 over all sentences together (micro) is the accuracy again. Macro is the plain mean of the classes' F1."
+)
+def micro(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    return _report(labels, predictions, (labels == predictions).mean())
+
+
+@compute_metrics.mistake("Large classes weigh more in your mean. In macro F1 each class counts the same.")
+def weighs_by_size(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    classes = sorted({*labels.tolist(), *predictions.tolist()})
+    sizes = [(labels == c).sum() for c in classes]
+    f1 = (_scores(labels, predictions, classes) * sizes).sum() / len(labels)
+    return _report(labels, predictions, f1)
+
+
+@compute_metrics.mistake("This is the F1 score of class 1 alone. Macro is the mean over the classes.")
+def one_class_only(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    return _report(labels, predictions, _scores(labels, predictions, [1])[0])
+
+
+@compute_metrics.mistake(
+    "This is the mean of the classes' recalls (TP over the labels of the class). F1 also counts what was wrongly predicted."
+)
+def averages_recalls(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    classes = sorted({*labels.tolist(), *predictions.tolist()})
+    recalls = [((labels == c) & (predictions == c)).sum() / max((labels == c).sum(), 1) for c in classes]
+    return _report(labels, predictions, sum(recalls) / len(recalls))
+
+
+@compute_metrics.mistake("These are percentages. Return shares, from 0 to 1.")
+def as_percentages(eval_prediction):
+    labels, predictions = _taken_apart(eval_prediction)
+    classes = sorted({*labels.tolist(), *predictions.tolist()})
+    report = _report(labels, predictions, _scores(labels, predictions, classes).mean())
+    return {name: 100 * value for name, value in report.items()}
+
+
+def call_and_watch(function, arguments):
+    """The result, how the model was used, and the mode that it was left in."""
+    model, sizes, modes, recording = arguments["model"], [0], [], []
+
+    def look(module, positional, named):
+        ids = named.get("input_ids", positional[0] if positional else None)
+        sizes.append(len(ids))
+        modes.append(module.training)
+        recording.append(torch.is_grad_enabled())
+
+    model.register_forward_pre_hook(look, with_kwargs=True)
+    evidence = call(function, arguments)
+    return evidence | {
+        "computed in training mode": any(modes),
+        "recorded gradients": any(recording),
+        "more than 32 texts at once": max(sizes) > 32,
+        "in training mode afterwards": all(module.training for module in model.modules()),
+    }
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "Take one batch of at most 32 texts: tokenizer, model, softmax over the last axis. Then put a loop around it.",
+        "Give the model everything that the tokenizer returns, `model(**batch)`: the mask hides the padding.",
+        "`model.training` says in which mode the model came. Remember it, and put it back at the end.",
+        "`range(0, len(texts), 32)` is empty for no texts: then the loop does nothing.",
+    ],
+    probe=call_and_watch,
+)
+def classify(rng):
+    """Trials for label and score of each text."""
+
+    def model(names, training=False, **sizes):
+        found = _model(
+            rng,
+            "BertForSequenceClassification",
+            num_labels=len(names),
+            hidden_dropout_prob=0.5,
+            **{"num_hidden_layers": 1} | sizes,
+        )
+        found.config.id2label = dict(enumerate(names))
+        return found.train(training)
+
+    two, three = ["bad", "good"], ["LABEL_2", "LABEL_0", "dull"]
+    texts = _texts(rng, 3, 1, 6, 2)
+    yield trial("four texts, two layers", model=model(two, num_hidden_layers=2), tokenizer=_tokenizer(rng), texts=texts)
+    yield trial("a model in training mode", model=model(two, True), tokenizer=_tokenizer(rng), texts=_texts(rng, 1, 4))
+    yield trial("three classes", model=model(three), tokenizer=_tokenizer(rng, types=True), texts=_texts(rng, 2, 5, 1))
+    short = _tokenizer(rng, max_length=8)
+    yield trial(
+        "a text that is too long",
+        model=model(two, max_position_embeddings=8),
+        tokenizer=short,
+        texts=_texts(rng, 20, 3),
+    )
+    many = _texts(rng, *rng.integers(1, 4, 35).tolist())
+    yield trial("35 texts", model=model(two), tokenizer=_tokenizer(rng), texts=many)
+    yield trial("one text", model=model(three), tokenizer=_tokenizer(rng), texts=_texts(rng, 4))
+    yield trial("no texts", model=model(two, True), tokenizer=_tokenizer(rng), texts=[])
+
+
+def _classified(model, tokenizer, texts, size=32, mask=True, squash=lambda logits: logits.softmax(-1), cut=True):
+    found = []
+    for start in range(0, len(texts), size):
+        batch = tokenizer(texts[start : start + size], padding=True, truncation=cut, return_tensors="pt")
+        if not mask:
+            batch["attention_mask"] = torch.ones_like(batch["attention_mask"])
+        scores, labels = squash(model(**batch).logits).max(-1)
+        names = [model.config.id2label[label] for label in labels.tolist()]
+        found += [{"label": name, "score": score} for name, score in zip(names, scores.tolist(), strict=True)]
+    return found
+
+
+def _in_eval_mode(model, *rest, **settings):
+    training = model.training
+    with torch.no_grad():
+        found = _classified(model.eval(), *rest, **settings)
+    model.train(training)
+    return found
+
+
+@classify.mistake(
+    "The mask did not reach the model: it took the padding for text, so a result depends on its neighbours."
+)
+def without_the_mask(model, tokenizer, texts):
+    return _in_eval_mode(model, tokenizer, texts, mask=False)
+
+
+@classify.mistake("The model was left in eval mode. It came in training mode: put it back as it was.")
+def stays_in_eval_mode(model, tokenizer, texts):
+    with torch.no_grad():
+        return _classified(model.eval(), tokenizer, texts)
+
+
+@classify.mistake("The model is in training mode at the end, whatever it was before. Remember `model.training`.")
+def always_back_to_training(model, tokenizer, texts):
+    found = _in_eval_mode(model, tokenizer, texts)
+    model.train()
+    return found
+
+
+@classify.mistake(
+    "In training mode dropout is at work, and the results change from call to call: `model.eval()` first."
+)
+def keeps_the_mode(model, tokenizer, texts):
+    with torch.no_grad():
+        return _classified(model, tokenizer, texts)
+
+
+@classify.mistake(
+    "Each logit went through a sigmoid, alone. The classes exclude each other: softmax over the last axis."
+)
+def sigmoid(model, tokenizer, texts):
+    return _in_eval_mode(model, tokenizer, texts, squash=torch.sigmoid)
+
+
+@classify.mistake("The score is the largest logit. The softmax turns logits into probabilities.")
+def returns_logits(model, tokenizer, texts):
+    return _in_eval_mode(model, tokenizer, texts, squash=lambda logits: logits)
+
+
+@classify.mistake("All texts went through the model at once: ten thousand would not fit. At most 32 at a time.")
+def all_at_once(model, tokenizer, texts):
+    return _in_eval_mode(model, tokenizer, texts, size=10_000)
+
+
+@classify.mistake("Gradients were recorded, which takes memory and time for nothing: `torch.inference_mode()`.")
+def records_gradients(model, tokenizer, texts):
+    training = model.training
+    found = _classified(model.eval(), tokenizer, texts)
+    model.train(training)
+    return found
+
+
+@classify.mistake("The label is a number. `model.config.id2label` has its name.")
+def numbers_as_labels(model, tokenizer, texts):
+    numbers = {name: number for number, name in model.config.id2label.items()}
+    return [entry | {"label": numbers[entry["label"]]} for entry in _in_eval_mode(model, tokenizer, texts)]
+
+
+@classify.mistake("The results stand in another order than the texts. Sorting by length is fine, if you sort back.")
+def sorts_by_length(model, tokenizer, texts):
+    return _in_eval_mode(model, tokenizer, sorted(texts, key=len))
+
+
+def call_then_change_state(function, arguments):
+    """The report, and the tensors that the model held before the call: with their values after it."""
+    model, state = arguments["model"], arguments["state"]
+    held, before = model.state_dict(), collect(state)  # held: the same memory as the parameters and buffers
+    result = apply(function, arguments)
+    changed = [name for name in before if difference(before[name], collect(state[name]), name, exact=True)]
+    for tensor in state.values():
+        tensor.add_(1)
+    return {
+        "result": collect(result),
+        "model": collect(model),
+        "what the model's own tensors hold": collect(held),
+        "changed in state": changed,
+    }
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "`model.state_dict().keys()` and `state.keys()` are sets: `&` gives what both have, `-` what only one has.",
+        "Names in both are of two kinds: with equal shapes, and without.",
+        "`model.load_state_dict(part, strict=False)` copies the names that `part` has, and accepts that others are missing.",
+    ],
+    probe=call_then_change_state,
+)
+def load_matching(rng):
+    """Trials for what is copied, and for the three lists."""
+
+    def drawn(model):
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.copy_(rng.normal(*tensor.shape) if tensor.is_floating_point() else rng.integer(1, 99))
+        return model
+
+    def state(**shapes):
+        return {name.replace("__", "."): rng.normal(*shape) for name, shape in shapes.items()}
+
+    def two_layers():
+        return drawn(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
+
+    yield trial("one missing, one unexpected", model=drawn(nn.Linear(3, 2)), state=state(weight=(2, 3), scale=(2,)))
+    new_head = {"0.weight": (4, 3), "2.weight": (5, 4), "0.bias": (4,), "2.bias": (5,)}
+    yield trial("a head of another size", model=two_layers(), state=state(**new_head))
+    yield trial("equally many numbers in another shape", model=drawn(nn.Linear(3, 2)), state=state(weight=(3, 2)))
+    yield trial("shapes that broadcast", model=drawn(nn.Linear(3, 2)), state=state(weight=(3,), bias=(1,)))
+    norm = drawn(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    buffers = state(**{"1.running_var": (3,), "1.bias": (3,), "z": (1,), "a": (2,)})
+    buffers["1.num_batches_tracked"] = rng.integers(100, 200)  # which torch forgives where it is missing
+    yield trial("buffers", model=norm, state=buffers)
+    yield trial("nothing fits", model=drawn(nn.Linear(2, 2)), state=state(other__weight=(2, 2), other__bias=(2,)))
+    yield trial("all fits", model=drawn(nn.Linear(1, 2)), state=state(weight=(2, 1), bias=(2,)))
+    yield trial("an empty checkpoint", model=two_layers(), state={})
+    mixed = state(weight=(2, 3), bias=(2,))
+    mixed["bias"] = mixed["bias"].double()
+    yield trial("another dtype", model=drawn(nn.Linear(3, 2)), state=mixed)
+
+
+def _lists(model, state):
+    own = model.state_dict()
+    both = own.keys() & state.keys()
+    fitting = {name for name in both if own[name].shape == state[name].shape}
+    lists = {
+        "missing": own.keys() - state.keys(),
+        "unexpected": state.keys() - own.keys(),
+        "mismatched": both - fitting,
+    }
+    return fitting, {name: sorted(names) for name, names in lists.items()}
+
+
+@load_matching.mistake("The lists are right, but nothing was copied into the model.")
+def only_reports(model, state):
+    return _lists(model, state)[1]
+
+
+@load_matching.mistake(
+    "A tensor of another shape was copied by broadcasting: `copy_` repeats it where it can. Compare the shapes first."
+)
+def copies_what_broadcasts(model, state):
+    _, lists = _lists(model, state)
+    own = model.state_dict()
+    for name in own.keys() & state.keys():
+        try:
+            own[name].copy_(state[name])
+        except RuntimeError:
+            continue
+    return lists
+
+
+@load_matching.mistake("`missing` and `unexpected` are swapped: missing is what the checkpoint lacks.")
+def swaps_the_lists(model, state):
+    fitting, lists = _lists(model, state)
+    model.load_state_dict({name: state[name] for name in fitting}, strict=False)
+    return lists | {"missing": lists["unexpected"], "unexpected": lists["missing"]}
+
+
+@load_matching.mistake(
+    "What has another shape is listed as missing as well. It is in the checkpoint: `mismatched` alone."
+)
+def counts_mismatched_twice(model, state):
+    fitting, lists = _lists(model, state)
+    model.load_state_dict({name: state[name] for name in fitting}, strict=False)
+    return lists | {"missing": sorted(lists["missing"] + lists["mismatched"])}
+
+
+@load_matching.mistake(
+    "Only parameters were looked at. Running statistics are buffers: `state_dict()` has them, `named_parameters()` not."
+)
+def forgets_the_buffers(model, state):
+    fitting, lists = _lists(model, state)
+    own = dict(model.named_parameters())
+    model.load_state_dict({name: state[name] for name in fitting & own.keys()}, strict=False)
+    return lists | {
+        "missing": [name for name in lists["missing"] if name in own],
+        "unexpected": sorted(state.keys() - own.keys()),
+    }
+
+
+@load_matching.mistake(
+    "The model now *shares* its tensors with the checkpoint, and an optimizer would still hold the old ones. Copy in place."
+)
+def takes_the_tensors(model, state):
+    fitting, lists = _lists(model, state)
+    model.load_state_dict({name: state[name] for name in fitting}, strict=False, assign=True)
+    return lists
+
+
+@load_matching.mistake(
+    "`load_state_dict` refuses shapes that differ, even with `strict=False`, which forgives names only. Sort them out first."
+)
+def leaves_it_to_strict(model, state):
+    found = model.load_state_dict(state, strict=False)
+    lists = {"missing": sorted(found.missing_keys), "unexpected": sorted(found.unexpected_keys), "mismatched": []}
+    return lists
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "The logits at position i are the model's guess at token i + 1. Which logits have no target, which token no guess?",
+        "Cut off the last logits and the first token; then the two line up for `F.cross_entropy`.",
+        "`F.cross_entropy` gives L, the mean of −log p. One function is left, and `.item()`.",
+    ],
+    probe=call_for_number,
+)
+def perplexity(rng):
+    """Trials for exp(mean of −log p) over all tokens but the first."""
+
+    def llama(scale=1.0):
+        model = _model(rng, "LlamaForCausalLM")
+        with torch.no_grad():
+            model.lm_head.weight.mul_(scale)
+        return model
+
+    yield trial("some words", model=llama(), tokenizer=_tokenizer(rng), text=_texts(rng, 5)[0])
+    yield trial("no special tokens", model=llama(), tokenizer=_tokenizer(rng, special=False), text=_texts(rng, 7)[0])
+    yield trial("two tokens", model=llama(), tokenizer=_tokenizer(rng, special=False), text=_texts(rng, 2)[0])
+    yield trial("all equally probable", model=llama(0.0), tokenizer=_tokenizer(rng), text=_texts(rng, 4)[0])
+    yield trial("a long text", model=llama(0.3), tokenizer=_tokenizer(rng, side="left"), text=_texts(rng, 40)[0])
+
+
+def _loss(model, tokenizer, text, shift=1, reduction="mean"):
+    ids = tokenizer(text, return_tensors="pt")["input_ids"][0]
+    with torch.no_grad():
+        logits = model(input_ids=ids[None]).logits[0]
+    return F.cross_entropy(logits[: len(ids) - shift], ids[shift:], reduction=reduction)
+
+
+@perplexity.mistake(
+    "Each token was compared with the logits *at* its place, which were computed from it. They foresee the next one: shift."
+)
+def does_not_shift(model, tokenizer, text):
+    return _loss(model, tokenizer, text, shift=0).exp().item()
+
+
+@perplexity.mistake("This is L, the mean cross-entropy. The perplexity is e to the L.")
+def returns_the_loss(model, tokenizer, text):
+    return _loss(model, tokenizer, text).item()
+
+
+@perplexity.mistake("L is a mean over the tokens, not their sum: else long texts would always be more surprising.")
+def sums_the_losses(model, tokenizer, text):
+    return _loss(model, tokenizer, text, reduction="sum").exp().item()
+
+
+@perplexity.mistake("2 to the L. `F.cross_entropy` uses natural logarithms, so it is e to the L.")
+def to_base_two(model, tokenizer, text):
+    return 2 ** _loss(model, tokenizer, text).item()
+
+
+@perplexity.mistake("The sum was divided by all tokens. The first one has no guess, so there is one term fewer.")
+def divides_by_all_tokens(model, tokenizer, text):
+    count = len(tokenizer(text)["input_ids"])
+    return (_loss(model, tokenizer, text, reduction="sum") / count).exp().item()
+
+
+@perplexity.mistake("This averages the perplexities of the tokens. Average −log p first, then take e to it.")
+def averages_perplexities(model, tokenizer, text):
+    return _loss(model, tokenizer, text, reduction="none").exp().mean().item()
+
+
+class _Bag(nn.Module):
+    """A small classifier with the outputs of the library's: the mean of the word vectors, then two layers."""
+
+    def __init__(self, rng, classes=3):
+        super().__init__()
+        self.words = nn.Embedding(12, 5)
+        self.hidden, self.out = nn.Linear(5, 6), nn.Linear(6, classes)
+        self.modes = []
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(rng.normal(*parameter.shape))
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        self.modes.append(self.training)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mean = (self.words(input_ids) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        logits = self.out(self.hidden(mean).tanh())
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return _transformers().modeling_outputs.SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def train_and_look(function, arguments):
+    """The result, the model's weights and modes, and the learning rate, after the epoch."""
+    evidence = call(function, arguments)
+    model, optimizer = arguments["model"], arguments["optimizer"]
+    evidence.pop("changed")  # the model is meant to change
+    return {
+        "result": evidence["result"],
+        "weights": collect(dict(model.state_dict())),
+        "training mode": model.modes,
+        "learning rate": optimizer.param_groups[0]["lr"],
+    }
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "Go through the loop line by line and say what each line is for. Which two lines undo each other's work?",
+        "The order is: forward, clear the old gradients, backward, step of the optimizer, step of the scheduler.",
+        "What does the model take for text where `attention_mask` is missing?",
+        "The mean of the batches' losses gives a short batch too much weight. Count the sentences.",
+        "`model.eval()` switches dropout off.",
+    ],
+    probe=train_and_look,
+)
+def finetune_epoch(rng):
+    """Trials for one epoch: the mean loss, and the model after it."""
+
+    def batch(b, t):
+        lengths = rng.integers(1, t + 1, b)
+        lengths[0] = t
+        mask = (torch.arange(t) < lengths[:, None]).long()
+        ids = rng.integers(1, 12, b, t) * mask
+        return {"input_ids": ids, "attention_mask": mask, "labels": rng.integers(0, 3, b)}
+
+    def setting(sizes, momentum=0.9, stale=False, steps=10):
+        model = _Bag(rng).eval()
+        for parameter in model.parameters():
+            noise = rng.normal(*parameter.shape)
+            parameter.grad = noise if stale else None
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
+        batches = [batch(*size) for size in sizes]
+        return {"model": model, "batches": batches, "optimizer": optimizer, "scheduler": scheduler}
+
+    yield trial("three batches", **setting([(4, 5), (4, 3), (4, 6)]))
+    yield trial("the last batch is short", **setting([(6, 4), (6, 5), (1, 3)], momentum=0.0))
+    yield trial("old gradients in the model", **setting([(3, 4), (3, 2)], stale=True))
+    yield trial("one batch", **setting([(2, 3)], steps=4))
+    yield trial("the rate reaches 0", **setting([(2, 3), (3, 5), (2, 2), (2, 4)], steps=3))
+
+
+def _epoch(
+    model, batches, optimizer, scheduler, mode=True, mask=True, clear=True, per_batch=True, weigh=True, early=False
+):
+    model.train(mode)
+    total, count = 0.0, 0
+    for batch in batches:
+        weight = len(batch["labels"]) if weigh else 1
+        loss = model(**(batch if mask else {name: batch[name] for name in ("input_ids", "labels")})).loss
+        if clear:
+            optimizer.zero_grad()
+        loss.backward()
+        if early:
+            optimizer.zero_grad()
+        optimizer.step()
+        if per_batch:
+            scheduler.step()
+        total, count = total + weight * loss.item(), count + weight
+    if not per_batch:
+        scheduler.step()
+    return total / count
+
+
+@finetune_epoch.mistake("The model trained in eval mode, as the evaluation left it. `model.train()` at the start.")
+def trains_in_eval_mode(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, mode=False)
+
+
+@finetune_epoch.mistake(
+    "The model did not get `attention_mask`, so it read the padding as words. `model(**batch)` gives all."
+)
+def forgets_the_mask(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, mask=False)
+
+
+@finetune_epoch.mistake(
+    "The gradients are cleared between `backward` and `step`, so the optimizer finds none. Clear them before `backward`."
+)
+def clears_too_late(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, early=True)
+
+
+@finetune_epoch.mistake("Gradients of earlier batches are still there: `backward` adds. Clear them in each round.")
+def never_clears(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, clear=False)
+
+
+@finetune_epoch.mistake(
+    "The gradients are cleared after each step only, so the old ones that the model came with went into the first step."
+)
+def keeps_old_gradients(model, batches, optimizer, scheduler):
+    model.train()
+    total, count = 0.0, 0
+    for batch in batches:
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        total, count = total + len(batch["labels"]) * loss.item(), count + len(batch["labels"])
+    return total / count
+
+
+@finetune_epoch.mistake(
+    "The scheduler made one step in the whole epoch. It counts steps of the optimizer: call it after each of them."
+)
+def steps_once_per_epoch(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, per_batch=False)
+
+
+@finetune_epoch.mistake(
+    "This is the mean over the batches, so a sentence in a short batch counts more. Weigh each loss by its sentences."
+)
+def averages_over_batches(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, weigh=False)
+
+
+@finetune_epoch.mistake("This is the program as it was given, with all five faults.")
+def program_as_given(model, batches, optimizer, scheduler):
+    return _epoch(
+        model, batches, optimizer, scheduler, mode=False, mask=False, early=True, per_batch=False, weigh=False
+    )
+
+
+def build_and_run(function, arguments):
+    """What the class gives with and without labels, with known weights in its head, and the gradients that reach it."""
+    parts = dict(arguments)
+    weight, bias = parts.pop("weight"), parts.pop("bias")
+    inputs = {name: parts.pop(name) for name in ("input_ids", "attention_mask")}
+    labels = parts.pop("labels")
+    model = apply(function, parts)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.head.named_parameters()}
+    with torch.no_grad():
+        model.head.weight.copy_(weight)
+        model.head.bias.copy_(bias)
+    outputs = {"without labels": model(**inputs), "with labels": model(**inputs, labels=labels)}
+    plain = {name: dict(one) if isinstance(one, Mapping) else one for name, one in outputs.items()}
+    evidence = {"head": shapes, **collect(plain)}
+    with_labels = plain["with labels"]
+    if isinstance(with_labels, dict) and isinstance(with_labels.get("loss"), torch.Tensor):
+        with_labels["loss"].backward()
+        embedding = model.encoder.get_input_embeddings().weight
+        evidence["gradients"] = collect({"head": model.head.weight.grad, "embedding": embedding.grad})
+    return evidence
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "Two attributes in `__init__`: `self.encoder` and `self.head`. The width is in `encoder.config.hidden_size`.",
+        "`self.encoder(input_ids=…, attention_mask=…).last_hidden_state` has shape (b, t, d). The mean runs over t.",
+        "Multiply by the mask as (b, t, 1), sum over t, divide by the number of real tokens.",
+        "The dictionary has `logits` always, and `loss` only where `labels` is not None.",
+    ],
+    probe=build_and_run,
+)
+def SentenceClassifier(rng):
+    """Trials for logits, loss and gradients of the class, given an encoder."""
+
+    def setting(lengths, t, num_labels, side="right", **sizes):
+        mask = (torch.arange(t) < torch.tensor(lengths)[:, None]).long()
+        mask = mask.flip(1) if side == "left" else mask
+        encoder = _model(rng, "BertModel", **sizes)
+        d = encoder.config.hidden_size
+        return {
+            "encoder": encoder,
+            "num_labels": num_labels,
+            "input_ids": rng.integers(4, 40, len(lengths), t) * mask,
+            "attention_mask": mask,
+            "labels": rng.integers(0, num_labels, len(lengths)),
+            "weight": rng.normal(num_labels, d),
+            "bias": rng.normal(num_labels),
+        }
+
+    yield trial("three classes", **setting([4, 2, 1], 4, 3))
+    yield trial("padding on the left", **setting([2, 5], 5, 2, side="left", num_hidden_layers=1))
+    yield trial("another width", **setting([3, 3], 3, 4, hidden_size=8))
+    yield trial("one sentence", **setting([6], 6, 2, num_hidden_layers=1))
+
+
+class _Classifier(nn.Module):
+    def __init__(self, encoder, num_labels):
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Linear(encoder.config.hidden_size, num_labels)
+
+    def forward(self, input_ids, attention_mask, labels=None):
+        logits = self.logits(input_ids, attention_mask)
+        loss = {} if labels is None else {"loss": self.loss(logits, labels)}
+        return {**loss, "logits": logits}
+
+    def logits(self, ids, mask):
+        return self.head(self.pooled(self.hidden(ids, mask), mask[..., None]))
+
+    def hidden(self, ids, mask):
+        return self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    def pooled(self, hidden, real):
+        return (hidden * real).sum(1) / real.sum(1)
+
+    def loss(self, logits, labels):
+        return F.cross_entropy(logits, labels)
+
+
+@SentenceClassifier.mistake("The mean runs over the padding too. Only vectors of real tokens count, and their number.")
+class AveragesThePadding(_Classifier):
+    def pooled(self, hidden, real):
+        return hidden.mean(1)
+
+
+@SentenceClassifier.mistake(
+    "The padding counts as 0, but you divide by all t tokens. Divide by the number of real ones."
+)
+class DividesByAllTokens(_Classifier):
+    def pooled(self, hidden, real):
+        return (hidden * real).mean(1)
+
+
+@SentenceClassifier.mistake("The encoder did not get the mask, so the real tokens attended to the padding.")
+class HidesTheMask(_Classifier):
+    def hidden(self, ids, mask):
+        return self.encoder(input_ids=ids).last_hidden_state
+
+
+@SentenceClassifier.mistake("This is the vector of the first token. The mean over the real tokens is asked for.")
+class TakesTheFirst(_Classifier):
+    def pooled(self, hidden, real):
+        return hidden[:, 0]
+
+
+@SentenceClassifier.mistake("The mean was scaled to length 1. A classifier may use its length: leave it as it is.")
+class ScalesTheMean(_Classifier):
+    def pooled(self, hidden, real):
+        return F.normalize(super().pooled(hidden, real), dim=-1)
+
+
+@SentenceClassifier.mistake("These are probabilities. `F.cross_entropy` takes logits, and applies the softmax itself.")
+class ReturnsProbabilities(_Classifier):
+    def logits(self, ids, mask):
+        return super().logits(ids, mask).softmax(-1)
+
+
+@SentenceClassifier.mistake("The loss is summed over the sentences. The mean does not grow with the batch.")
+class SumsTheLoss(_Classifier):
+    def loss(self, logits, labels):
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+
+@SentenceClassifier.mistake(
+    "No gradient reaches the encoder: under `no_grad` or after `detach` only the head learns. Nothing was to be frozen."
+)
+class FreezesTheEncoder(_Classifier):
+    def hidden(self, ids, mask):
+        return super().hidden(ids, mask).detach()
+
+
+@SentenceClassifier.mistake("A tuple came back. `Trainer` finds `loss` and `logits` in a dictionary.")
+class ReturnsATuple(_Classifier):
+    def forward(self, input_ids, attention_mask, labels=None):
+        return tuple(super().forward(input_ids, attention_mask, labels).values())
+
+
+def call_and_count(function, arguments):
+    """The text, the longest input of the model after its first call, and whether the library's loop was used."""
+    model, lengths, used = arguments["model"], [], []
+    library = model.generate
+
+    def look(module, positional, named):
+        inputs = named.get("input_ids", positional[0] if positional else named.get("inputs_embeds"))
+        lengths.append(inputs.shape[1])
+
+    def noticed(*positional, **named):
+        used.append(True)
+        return library(*positional, **named)
+
+    model.generate = noticed
+    model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
+    evidence = call(function, arguments)
+    return evidence | {
+        "tokens that the first call took": lengths[0] if lengths else None,
+        "most tokens that a later call took": max(lengths[1:], default=1),
+        "used model.generate": bool(used),
+    }
+
+
+@exercise(
+    points=4,
+    level=3,
+    minutes=25,
+    hints=[
+        "Write it without the cache first: the model reads all ids, the last position's argmax is the next token, append it.",
+        "`outputs.past_key_values` is the cache. Give it to the next call, and with it the new token alone, shape (1, 1).",
+        "Make a list of the end tokens: `eos_token_id` may be a number, a list or None. Append first, then look.",
+        "`tokenizer.decode(ids, skip_special_tokens=True)` takes the whole text, prompt included.",
+    ],
+    probe=call_and_count,
+)
+def generate(rng):
+    """Trials for the greedy text: ends are chosen on the path that the model takes."""
+
+    def setting(words, limit, stop=None, special=True, layers=1):
+        """stop: at which new token to end; "list" to end at the second, by a list of numbers; None not at all."""
+        model = _model(rng, "LlamaForCausalLM", num_hidden_layers=layers)
+        tokenizer = _tokenizer(rng, special=special)
+        prompt = _texts(rng, words)[0]
+        model.generation_config.eos_token_id = None
+        if stop is not None:
+            path = _greedy(model, tokenizer, prompt, 2 if stop == "list" else stop)
+            other = (path[-1] + 7) % 40 + 4
+            model.generation_config.eos_token_id = [other, path[-1]] if stop == "list" else path[-1]
+        if stop == 1:  # the first new token changes places with </s>
+            head, pair = model.lm_head.weight.detach(), [path[0], tokenizer.eos_token_id]
+            head[pair] = head[pair[::-1]]
+            model.generation_config.eos_token_id = tokenizer.eos_token_id
+        return {"model": model, "tokenizer": tokenizer, "prompt": prompt, "max_new_tokens": limit}
+
+    yield trial("no end token", **setting(3, 5))
+    yield trial("the end comes third, two layers", **setting(4, 6, stop=3, layers=2))
+    yield trial("the end comes at once, and is a special token", **setting(2, 5, stop=1))
+    yield trial("a list of end tokens", **setting(3, 6, stop="list"))
+    yield trial("one new token", **setting(5, 1))
+    yield trial("a prompt of one token", **setting(1, 4, special=False))
+
+
+def _greedy(model, tokenizer, prompt, count):
+    """The next `count` tokens, the plain way."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    for _ in range(count):
+        with torch.no_grad():
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], 1)
+    return ids[0, -count:].tolist()
+
+
+def _continued(model, tokenizer, prompt, limit, ends, cache=True, feed=1):
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    new, past = ids, None
+    for _ in range(limit):
+        with torch.no_grad():
+            outputs = model(input_ids=new, past_key_values=past, use_cache=cache)
+        past = outputs.past_key_values if cache else None
+        chosen = outputs.logits[:, -1:].argmax(-1)
+        ids = torch.cat([ids, chosen], 1)
+        new = chosen if feed else ids
+        if chosen.item() in ends:
+            break
+    return ids[0]
+
+
+def _ends(model):
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
+def _text(tokenizer, ids):
+    return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@generate.mistake(
+    "Each call reads the whole text again, so the work grows with the square of its length. After the first call give the "
+    "new token alone, with `past_key_values`."
+)
+def reads_all_again(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, _ends(model), cache=False, feed=0))
+
+
+@generate.mistake("Later calls got the new token, but not the cache: the model had forgotten the text before it.")
+def forgets_the_cache(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, _ends(model), cache=False))
+
+
+@generate.mistake("The text goes on after the end token. Look at each new token, and leave the loop.")
+def never_stops(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, []))
+
+
+@generate.mistake("`eos_token_id` may be a list, and a number never equals a list: the text did not end. Use `in`.")
+def knows_no_lists(model, tokenizer, prompt, max_new_tokens):
+    end = model.generation_config.eos_token_id
+    return _text(
+        tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, [] if isinstance(end, list) else [end])
+    )
+
+
+@generate.mistake(
+    "You ended at the tokenizer's end token. What the model was trained to end with is in `model.generation_config`."
+)
+def asks_the_tokenizer(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, [tokenizer.eos_token_id]))
+
+
+@generate.mistake("Special tokens stand in the text. `skip_special_tokens=True` leaves them out.")
+def keeps_special_tokens(model, tokenizer, prompt, max_new_tokens):
+    return tokenizer.decode(_continued(model, tokenizer, prompt, max_new_tokens, _ends(model)))
+
+
+@generate.mistake("This is the new text alone. The prompt belongs to the result.")
+def returns_what_is_new(model, tokenizer, prompt, max_new_tokens):
+    ids = _continued(model, tokenizer, prompt, max_new_tokens, _ends(model))
+    return _text(tokenizer, ids[len(tokenizer(prompt)["input_ids"]) :])
+
+
+@generate.mistake("There is one new token too many: the first call already gives one.")
+def one_token_more(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens + 1, _ends(model)))
+
+
+@generate.mistake("The text is right, but `model.generate` wrote it. Build the loop that it hides.")
+def calls_the_library(model, tokenizer, prompt, max_new_tokens):
+    batch = tokenizer(prompt, return_tensors="pt")
+    ids = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=0)
+    return _text(tokenizer, ids[0])

@@ -1,0 +1,457 @@
+"""Odd answers to chapter 8: right ones in other styles, and wrong ones that one trial alone gives away."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+Answers = dict[str, Callable]
+
+
+def _encoded_by_hand(tokenizer, texts, max_length):
+    rows = [tokenizer(text, truncation=True, max_length=max_length) for text in texts]
+    return tokenizer.pad(rows, return_tensors="pt")
+
+
+def _plain_dict(tokenizer, texts, max_length):
+    batch = tokenizer(texts, padding="longest", truncation="longest_first", max_length=max_length)
+    return {name: torch.tensor(rows) for name, rows in batch.items()}
+
+
+def _pooled_in_a_loop(hidden, mask):
+    out = torch.zeros(hidden.shape[0], hidden.shape[2], dtype=torch.float64)
+    for row in range(len(hidden)):
+        tokens = hidden[row][mask[row].bool()].double()
+        if len(tokens):
+            mean = tokens.mean(0)
+            out[row] = mean / mean.norm()
+    return out.to(hidden.dtype)
+
+
+def _pooled_by_einsum(hidden, mask):
+    wide = hidden.dtype if hidden.dtype == torch.float64 else torch.float32
+    count = mask.sum(1, keepdim=True).clamp(min=1)
+    mean = torch.einsum("btd,bt->bd", hidden.to(wide), mask.to(wide)) / count
+    return (mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-9)).to(hidden.dtype)
+
+
+def _pooled_by_fill(hidden, mask):
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    return F.normalize(wide.masked_fill(~mask.bool().unsqueeze(-1), 0).sum(1), dim=1).to(hidden.dtype)
+
+
+def _frozen_by_name(model, n):
+    frozen = ["bert.embeddings.", *(f"bert.encoder.layer.{index}." for index in range(n))]
+    trained = []
+    for name, parameter in model.named_parameters():
+        if any(name.startswith(prefix) for prefix in frozen):
+            parameter.requires_grad = False
+        if parameter.requires_grad:
+            trained.append(name)
+    return trained
+
+
+def _searched_by_sort(query, corpus, k):
+    scores = torch.cosine_similarity(torch.atleast_2d(query)[:, None], corpus[None], dim=-1)
+    values, indices = scores.sort(dim=-1, descending=True)
+    values, indices = values[:, :k], indices[:, :k]
+    return (values[0], indices[0]) if query.ndim == 1 else (values, indices)
+
+
+def _searched_by_einsum(query, corpus, k):
+    q, c = (x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12) for x in (query, corpus))
+    return torch.einsum("...d,nd->...n", q, c).topk(min(k, c.shape[0]))
+
+
+def _mapped_with_function(dataset, tokenizer):
+    def encode(rows):
+        return dict(tokenizer(rows["text"], truncation=True))
+
+    return dataset.map(encode, batched=True).remove_columns(["text"])
+
+
+def _added_as_columns(dataset, tokenizer):
+    columns = tokenizer(list(dataset["text"]), truncation=True, padding=False)
+    for name, rows in columns.items():
+        dataset = dataset.add_column(name, rows)
+    return dataset.remove_columns("text")
+
+
+def _as_torch(dataset, tokenizer):
+    mapped = dataset.map(lambda rows: tokenizer(rows["text"], truncation=True), batched=True, batch_size=2)
+    return mapped.remove_columns("text").with_format("torch")
+
+
+def _by_scikit_learn(eval_prediction):
+    from sklearn.metrics import accuracy_score, f1_score
+
+    predictions = eval_prediction[0].argmax(-1)
+    labels = eval_prediction[1]
+    f1 = f1_score(labels, predictions, average="macro", zero_division=0)
+    return {"macro_f1": float(f1), "accuracy": float(accuracy_score(labels, predictions))}
+
+
+def _by_precision_and_recall(eval_prediction):
+    logits, labels = (torch.from_numpy(np.array(part)) for part in eval_prediction)
+    predictions = logits.float().argmax(1)
+    scores = []
+    for c in sorted({*labels.tolist(), *predictions.tolist()}):
+        tp = ((predictions == c) & (labels == c)).sum().item()
+        precision = tp / max((predictions == c).sum().item(), 1)
+        recall = tp / max((labels == c).sum().item(), 1)
+        scores.append(2 * precision * recall / (precision + recall) if tp else 0.0)
+    return {"accuracy": (predictions == labels).float().mean().item(), "macro_f1": sum(scores) / len(scores)}
+
+
+def _one_text_at_a_time(model, tokenizer, texts):
+    training = model.training
+    model.eval()
+    try:
+        found = []
+        with torch.no_grad():
+            for text in texts:
+                probabilities = F.softmax(model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0], 0)
+                best = probabilities.argmax().item()
+                found.append({"score": float(probabilities[best]), "label": model.config.id2label[best]})
+    finally:
+        model.train(training)
+    return found
+
+
+def _sorted_by_length_and_back(model, tokenizer, texts):
+    training = model.training
+    model.eval()
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    found = [{}] * len(texts)
+    for start in range(0, len(order), 8):
+        rows = order[start : start + 8]
+        batch = tokenizer([texts[row] for row in rows], padding="longest", truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            scores, labels = torch.softmax(model(**batch)[0], -1).max(-1)
+        for row, score, label in zip(rows, scores.tolist(), labels.tolist(), strict=True):
+            found[row] = {"label": model.config.id2label[label], "score": score}
+    model.train(training)
+    return found
+
+
+def _by_the_pipeline(model, tokenizer, texts):
+    from transformers import pipeline
+
+    training = model.training
+    run = pipeline("text-classification", model=model.eval(), tokenizer=tokenizer, device="cpu")
+    found = run(texts, truncation=True) if texts else []  # it refuses an empty list
+    model.train(training)
+    return found
+
+
+def _copied_one_by_one(model, state):
+    missing, unexpected, mismatched = [], [], []
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if name not in state:
+                missing.append(name)
+            elif state[name].shape != tensor.shape:
+                mismatched.append(name)
+            else:
+                tensor.copy_(state[name])
+    unexpected = [name for name in state if name not in own]
+    return {"mismatched": sorted(mismatched), "missing": sorted(missing), "unexpected": sorted(unexpected)}
+
+
+def _loaded_by_the_report(model, state):
+    own = model.state_dict()
+    mismatched = sorted(name for name in state if name in own and own[name].shape != state[name].shape)
+    rest = {name: tensor for name, tensor in state.items() if name not in mismatched}
+    report = model.load_state_dict(rest, strict=False)
+    missing = sorted(set(report.missing_keys) - set(mismatched))
+    return {"missing": missing, "unexpected": sorted(report.unexpected_keys), "mismatched": mismatched}
+
+
+def _by_the_models_loss(model, tokenizer, text):
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        return math.exp(model(input_ids=ids, labels=ids).loss)
+
+
+def _token_by_token(model, tokenizer, text):
+    ids = tokenizer(text)["input_ids"]
+    with torch.inference_mode():
+        logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return math.exp(-sum(logp[i, ids[i + 1]].item() for i in range(len(ids) - 1)) / (len(ids) - 1))
+
+
+def _epoch_in_other_words(model, batches, optimizer, scheduler):
+    model = model.train()
+    seen, losses = [], []
+    for batch in batches:
+        model.zero_grad()
+        outputs = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+        outputs["loss"].backward()
+        optimizer.step()
+        scheduler.step()
+        seen.append(batch["labels"].numel())
+        losses.append(outputs[0].item())
+    return float(np.average(losses, weights=seen))
+
+
+def _epoch_cleared_at_both_ends(model, batches, optimizer, scheduler):
+    model.train()
+    optimizer.zero_grad()
+    total = torch.zeros(())
+    for batch in batches:
+        logits = model(batch["input_ids"], batch["attention_mask"]).logits
+        loss = F.cross_entropy(logits, batch["labels"])
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=False)
+        total += loss.detach() * len(logits)
+    return total.item() / sum(len(batch["labels"]) for batch in batches)
+
+
+class _LossLast(nn.Module):
+    """Another base class's habits: keyword-only arguments, more of them, the loss after the logits."""
+
+    def __init__(self, encoder, num_labels, dropout=0.0):
+        super().__init__()
+        self.num_labels = num_labels
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(in_features=encoder.config.hidden_size, out_features=num_labels, bias=True)
+
+    def forward(self, *, input_ids, attention_mask, labels=None, **others):
+        hidden = self.encoder(input_ids, attention_mask=attention_mask)[0]
+        weights = attention_mask.float() / attention_mask.sum(1, keepdim=True)
+        outputs = {"logits": self.head(self.dropout(torch.einsum("btd,bt->bd", hidden, weights)))}
+        if labels is not None:
+            outputs["loss"] = nn.CrossEntropyLoss()(outputs["logits"].view(-1, self.num_labels), labels.view(-1))
+        return outputs
+
+
+class _LibraryOutput(nn.Module):
+    """The library's own kind of output, which is a dictionary too."""
+
+    def __init__(self, encoder, num_labels):
+        super().__init__()
+        self.encoder, self.head = encoder, nn.Linear(encoder.config.hidden_size, num_labels)
+
+    def forward(self, input_ids, attention_mask, labels=None):
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        rows = [tokens[mask.bool()].mean(0) for tokens, mask in zip(hidden, attention_mask, strict=True)]
+        logits = self.head(torch.stack(rows))
+        loss = F.cross_entropy(logits, labels) if labels is not None else None
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def _ends(model):
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _with_a_cache_of_its_own(model, tokenizer, prompt, max_new_tokens):
+    from transformers import DynamicCache
+
+    cache, ids = DynamicCache(config=model.config), tokenizer(prompt)["input_ids"]
+    new = list(ids)
+    with torch.no_grad():
+        while len(ids) < len(new) + max_new_tokens:
+            read = ids if cache.get_seq_length() == 0 else ids[-1:]
+            logits = model(torch.tensor([read]), past_key_values=cache, use_cache=True).logits
+            ids = [*ids, int(logits[0, -1].argmax())]
+            if ids[-1] in _ends(model):
+                break
+    return tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _with_mask_and_positions(model, tokenizer, prompt, max_new_tokens):
+    batch = tokenizer(prompt, return_tensors="pt")
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    past, made = None, []
+    while len(made) < max_new_tokens:
+        step = ids if past is None else ids[:, -1:]
+        with torch.inference_mode():
+            outputs = model(step, attention_mask=mask, past_key_values=past, logits_to_keep=1)
+        past = outputs.past_key_values
+        made.append(outputs.logits[0, 0].argmax().item())
+        ids, mask = torch.cat([ids, torch.tensor([made[-1:]])], 1), F.pad(mask, (0, 1), value=1)
+        if made[-1] in _ends(model):
+            break
+    return tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
+
+
+def _all_in_one(model, tokenizer, texts):
+    training = model.training
+    with torch.no_grad():
+        logits = model.eval()(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
+    model.train(training)
+    scores, labels = logits.softmax(-1).max(-1)
+    pairs = zip(scores.tolist(), labels.tolist(), strict=True)
+    return [{"label": model.config.id2label[label], "score": score} for score, label in pairs]
+
+
+class _NoBias(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(encoder, num_labels)
+        self.head = nn.Linear(encoder.config.hidden_size, num_labels, bias=False)
+
+
+RIGHT: dict[str, Answers] = {
+    "encode": {"pad": _encoded_by_hand, "plain dictionary": _plain_dict},
+    "linear_factor": {
+        "min and max": lambda step, warmup, total: (
+            max(0, min((total - step) / (total - warmup), step / max(warmup, 1)))
+            if warmup
+            else max(0, 1 - step / total)
+        ),
+        "whole zeros": lambda step, warmup, total: (
+            0 if step >= total else 1 - (step - warmup) / (total - warmup) if step >= warmup else step / warmup
+        ),
+    },
+    "mean_pool": {"loop": _pooled_in_a_loop, "einsum": _pooled_by_einsum, "masked_fill": _pooled_by_fill},
+    "freeze_layers": {"by name": _frozen_by_name},
+    "search": {"sort": _searched_by_sort, "einsum": _searched_by_einsum},
+    "tokenize_dataset": {
+        "function": _mapped_with_function,
+        "columns": _added_as_columns,
+        "torch format": _as_torch,
+    },
+    "compute_metrics": {"scikit-learn": _by_scikit_learn, "precision and recall": _by_precision_and_recall},
+    "classify": {
+        "one at a time": _one_text_at_a_time,
+        "sorted and back": _sorted_by_length_and_back,
+        "pipeline": _by_the_pipeline,
+    },
+    "load_matching": {"one by one": _copied_one_by_one, "the report": _loaded_by_the_report},
+    "perplexity": {"the model's loss": _by_the_models_loss, "token by token": _token_by_token},
+    "finetune_epoch": {"other words": _epoch_in_other_words, "cleared at both ends": _epoch_cleared_at_both_ends},
+    "SentenceClassifier": {"loss last": _LossLast, "library's output": _LibraryOutput},
+    "generate": {"a cache of its own": _with_a_cache_of_its_own, "mask and positions": _with_mask_and_positions},
+}
+
+WRONG: dict[str, Answers] = {
+    "encode": {
+        "pads on the right, always": lambda tokenizer, texts, max_length: tokenizer(
+            texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt", padding_side="right"
+        ),
+        "one longer": lambda tokenizer, texts, max_length: tokenizer(
+            texts, padding=True, truncation=True, max_length=max_length + 1, return_tensors="pt"
+        ),
+        "no token types": lambda tokenizer, texts, max_length: {
+            name: tensor
+            for name, tensor in solution(all_exercises()["encode"])(tokenizer, texts, max_length).items()
+            if name != "token_type_ids"
+        },
+    },
+    "linear_factor": {
+        "a tensor": lambda step, warmup, total: torch.tensor(
+            step / warmup if step < warmup else max(0.0, (total - step) / (total - warmup))
+        ),
+        "cosine": lambda step, warmup, total: (
+            step / warmup if step < warmup else (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup)))) / 2
+        ),
+    },
+    "mean_pool": {
+        "zeros left out by value": lambda hidden, mask: F.normalize(hidden.float().sum(1), dim=-1).to(hidden.dtype),
+        "float64 through float32": lambda hidden, mask: F.normalize(
+            (hidden.float() * mask[..., None]).sum(1), dim=-1
+        ).to(hidden.dtype),
+        "the largest": lambda hidden, mask: F.normalize(
+            hidden.float().masked_fill(~mask.bool()[..., None], -1e9).max(1).values, dim=-1
+        ).to(hidden.dtype),
+    },
+    "freeze_layers": {
+        "only lists": lambda model, n: [
+            name
+            for name, _ in model.named_parameters()
+            if not name.startswith(("bert.embeddings.", *(f"bert.encoder.layer.{index}." for index in range(n))))
+        ],
+    },
+    "search": {
+        "distances": lambda query, corpus, k: tuple(
+            (-torch.cdist(torch.atleast_2d(query), corpus)).topk(min(k, len(corpus)))
+        ),
+        "a list": lambda query, corpus, k: [t.tolist() for t in _searched_by_sort(query, corpus, k)],
+    },
+    "tokenize_dataset": {
+        "a list of rows": lambda dataset, tokenizer: [
+            {name: value for name, value in row.items() if name != "text"} | dict(tokenizer(row["text"]))
+            for row in dataset
+        ],
+    },
+    "compute_metrics": {
+        "tensors": lambda eval_prediction: {
+            name: torch.tensor(value) for name, value in _by_precision_and_recall(eval_prediction).items()
+        },
+    },
+    "classify": {
+        "all in one": _all_in_one,
+    },
+    "load_matching": {
+        "the first tensor alone": lambda model, state: _loaded_by_the_report(model, dict(list(state.items())[:1])),
+        "tuples": lambda model, state: {name: tuple(n) for name, n in _copied_one_by_one(model, state).items()},
+    },
+    "perplexity": {
+        "backwards": lambda model, tokenizer, text: _token_by_token(model, tokenizer, " ".join(reversed(text.split()))),
+    },
+    "finetune_epoch": {
+        "evaluates": lambda model, batches, optimizer, scheduler: float(
+            np.average([model(**b).loss.item() for b in batches], weights=[len(b["labels"]) for b in batches])
+        ),
+    },
+    "SentenceClassifier": {
+        "no bias": _NoBias,
+    },
+    "generate": {
+        "one token more": lambda model, tokenizer, prompt, max_new_tokens: _with_mask_and_positions(
+            model, tokenizer, prompt, max_new_tokens + 1
+        ),
+    },
+}
+
+
+def _cases(table: dict[str, Answers]) -> list[Any]:
+    return [
+        pytest.param(exercise, answer, id=f"{exercise}: {style}")
+        for exercise, answers in table.items()
+        for style, answer in answers.items()
+    ]
+
+
+@cache
+def _expected(name: str, seed: int) -> list[dict[str, Any]]:
+    exercise = all_exercises()[name]
+    return attempt(exercise, solution(exercise), seed)
+
+
+def _status(name: str, answer: Callable, seed: int) -> Status:
+    exercise = all_exercises()[name]
+    return judge(exercise, _expected(name, seed), attempt(exercise, answer, seed)).status
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    assert [_status(name, answer, seed) for seed in range(3)] == [Status.CORRECT] * 3
+
+
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in [_status(name, answer, seed) for seed in range(3)]
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_has_odd_answers(table):
+    assert set(table) == {name for name, one in all_exercises().items() if one.chapter == "huggingface"}
