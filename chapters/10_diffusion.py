@@ -124,7 +124,7 @@ made = pipeline([CLASSES[label] for label in labels], generator=generator, outpu
 real_share = share_read_right(test.data[:100].unsqueeze(1) / 255, test.targets[:100])
 made_share = share_read_right(made, labels)
 print(f"read as their label: {real_share:.0%} of real pictures, {made_share:.0%} of ours")
-assert real_share > 0.85 and made_share > 0.7
+assert real_share > 0.85 and made_share > 0.8
 
 # %% [markdown]
 # About as many of ours as of the real ones. This number says that a bag looks like a bag. It does not say that the bags
@@ -541,9 +541,9 @@ image_grid(
 )
 
 # %% [markdown]
-# At 0 the label is ignored. At 6 it is exaggerated: x is pushed to where the network has never been, greys disappear,
-# and shapes fall apart. Between them, guidance trades variety for clarity. `training/compare_schedulers.py` measured it on 100 samples per scale, and
-# its results came with the course:
+# At 0 the label is ignored. At 6 it is exaggerated: x is pushed to where the network has never been, and shapes fall
+# apart. Between them, guidance trades variety for clarity. `training/compare_schedulers.py` measured it on 100 samples
+# per scale, DDPM with 25 steps, and its results came with the course:
 
 # %%
 import json
@@ -602,7 +602,6 @@ for scheduler in schedulers.values():
     for steps in (5, 25):
         generator = torch.Generator().manual_seed(6)
         by_scheduler.append(pipeline(names, steps, 2.0, generator, output_type="pt").images)
-pipeline.scheduler = schedulers["DDIM"]
 print(len(by_scheduler), tuple(by_scheduler[0].shape))
 
 # %% mystnb={"figure": {"caption": "The same first noise with five schedulers, one row each, in the order of the list above; left half 5 steps, right half 25.", "name": "fig-diffusion-schedulers"}, "image": {"alt": "Five rows of eight pictures, one row per scheduler: DDPM, DDIM and the clamped DPM-Solver show the four clothes; Euler and plain DPM-Solver show some of them too dark or too bright."}}
@@ -643,9 +642,39 @@ with matplotlib.rc_context(STYLE):
 figure
 
 # %% [markdown]
-# STEPS-PROSE
+# With DDPM, five steps are enough for this number. Look at the pictures as well: they are smooth, average clothes, which
+# are easily read. A classifier does not reward detail.
 #
-# **What goes wrong in practice.** A scheduler made without the configuration of the old one has defaults of its own. Had
+# The others differ by one thing: what they do with a guess $\hat x_0$ that lies outside [−1, 1]. What a small network
+# gets wrong at t = 999 is divided by 0.006, so such guesses come often, and guidance makes them larger. DDPM clamps the
+# guess. Euler and DPM-Solver do not, and the whole picture comes out too dark or too bright; with `thresholding=True`
+# DPM-Solver clamps too, and is as good as DDPM. DDIM clamps the guess, but noises it again with the ε of before the
+# clamp. The two no longer fit together, and the more steps, the more this adds up. With 100 samples, differences of less
+# than ten points may be chance. Another network may rank the schedulers otherwise: measure yours.
+#
+# **What goes wrong in practice.** So DDIM gets worse with *more* steps here. The remedy is an argument of its `step`,
+# which takes ε from the clamped guess. It is off by default; a scheduler of our own can switch it on:
+
+
+# %% tags=["nbval-ignore-output"]
+class ConsistentDDIM(DDIMScheduler):
+    def step(self, *arguments, **settings):
+        return super().step(*arguments, use_clipped_model_output=True, **settings)
+
+
+labels = torch.arange(20) % 10
+shares = []
+for scheduler_class in (DDIMScheduler, ConsistentDDIM):
+    pipeline.scheduler = scheduler_class.from_config(base)
+    generator = torch.Generator().manual_seed(0)
+    made = pipeline([CLASSES[label] for label in labels], 25, 2.0, generator, output_type="pt").images
+    shares.append(share_read_right(made, labels))
+    print(f"{scheduler_class.__name__}, 25 steps: {shares[-1]:.0%}")
+pipeline.scheduler = schedulers["DDPM"]
+assert shares[0] <= shares[1]
+
+# %% [markdown]
+# The second trap is quieter. A scheduler made without the configuration of the old one has defaults of its own. Had
 # the network been trained on the cosine schedule, the new scheduler would remove noise that is not there:
 
 # %%
@@ -656,12 +685,24 @@ for name, scheduler in (("trained with", trained_with), ("careless", careless), 
     print(f"{name:12s} {scheduler.config.beta_schedule:18s} at t = 500: {scheduler.alphas_cumprod[500]:.2f}")
 
 # %% [markdown]
-# There is no error, only bad pictures. Other parts are swapped in the same way: a pipeline is made of its components,
-# `type(pipeline)(**pipeline.components)`, and any of them can be replaced by one of the same interface, such as a UNet
-# that was trained further.
+# There is no error, only bad pictures.
+#
+# Other parts are swapped as well: a pipeline is no more than its components, and any of them can be replaced by one that
+# is called in the same way. Here a network of the same architecture, made by `from_config`, takes the place of the
+# trained one. It has random weights, since a configuration holds none:
+
+# %%
+parts = pipeline.components  # a dict of all parts by name
+untrained = UNet2DModel.from_config(unet.config)
+second = type(pipeline)(unet=untrained, scheduler=parts["scheduler"])
+print("same scheduler:", second.scheduler is pipeline.scheduler, "- same network:", second.unet is pipeline.unet)
+
+# %% [markdown]
+# The first pipeline has not changed. The two share the scheduler, as one object: whoever sets it in one has set it in
+# both.
 #
 # :::{important} To remember
-# `NewScheduler.from_config(pipeline.scheduler.config)`: fewer steps, no training. Measure how few.
+# `NewScheduler.from_config(pipeline.scheduler.config)`: fewer steps, no training. Measure how few, and look.
 # :::
 #
 # *Exercise:* `with_scheduler`.
@@ -757,7 +798,9 @@ image_grid(
 # The loss falls within seconds and then hardly moves, while the samples still improve. Do not judge a diffusion model by
 # its loss: most of it is noise that nobody could predict, and the part that makes a picture is small. Look at samples.
 #
-# LONG-PROSE
+# The book's own network is this loop with 637,169 parameters, all 60,000 pictures at full size, and 5,200 batches of 32:
+# `training/fashion_unet.py`, about three quarters of an hour on one busy core. Its log stands beside it. From step 200
+# to the end its loss fell from 0.08 to about 0.04 only.
 #
 # Three things are in the long training that the short one left out: the labels, one in ten replaced by 10; a learning
 # rate that falls at the end; and an average of the weights. After each step, `average = 0.999 * average + 0.001 *

@@ -6,7 +6,7 @@
 import json
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin, UNet2DModel
 from safetensors.torch import load_file
 
 from course_utils.checkpoints import trained
@@ -64,5 +64,5 @@ class ClothesPipeline(DiffusionPipeline):
 
 
 def clothes_pipeline() -> ClothesPipeline:
-    """The trained network with a scheduler that needs few steps (DDIM)."""
-    return ClothesPipeline(fashion_unet(), DDIMScheduler())
+    """The trained network with the scheduler of its training, DDPM with 1000 steps of linear β."""
+    return ClothesPipeline(fashion_unet(), DDPMScheduler())

@@ -28,7 +28,7 @@ SCHEDULERS = {  # class, and settings beside those of the training's scheduler
 }
 STEPS = (5, 10, 25, 50, 100)
 SCALE = 2.0
-SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)  # with DDIM at 25 steps
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 6.0)  # with DDPM at 25 steps
 RESULTS = Path(checkpoints.__file__).parent / "scheduler_comparison.json"
 
 
@@ -60,7 +60,7 @@ def main() -> None:
             RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
     for scale in SCALES:
-        keep("scales", f"{scale}", "DDIM", 25, scale)
+        keep("scales", f"{scale}", "DDPM", 25, scale)
     for steps in STEPS:
         for scheduler in SCHEDULERS:
             keep("steps", f"{scheduler} {steps}", scheduler, steps, SCALE)
