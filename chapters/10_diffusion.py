@@ -712,7 +712,7 @@ print("same scheduler:", second.scheduler is pipeline.scheduler, "- same network
 #
 # Training is the loop of chapter 5 with a strange target. Draw a batch of pictures, a step t for each, and noise; mix;
 # let the network predict; compare with the noise. To see it learn within seconds, we take 512 pictures of three classes,
-# shrink them to 14 × 14, and train a network with a sixth of the parameters.
+# shrink them to 14 × 14, and train a network with a quarter of the parameters.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -950,8 +950,8 @@ print(type(trusted).__name__, "says:", trusted(3))
 #
 # :::{admonition} Myth: "`StableDiffusionPipeline` comes with diffusers, so it works out of the box"
 # :class: warning
-# The *class* does. Its weights, 4 GB, are on the Hub, and without a network there are none. That is why this chapter's
-# model is another.
+# The *class* does. Its weights, several gigabytes, are on the Hub, and without a network there are none. That is why
+# this chapter's model is another.
 # :::
 #
 # But the classes alone can be built from a configuration, with random weights and small sizes. Then the shapes are real:
