@@ -24,4 +24,5 @@ CHAPTERS = [
     Chapter(5, "training", "Training loops"),
     Chapter(7, "attention", "Sequences and attention"),
     Chapter(8, "huggingface", "Hugging Face"),
+    Chapter(10, "diffusion", "Diffusers"),
 ]

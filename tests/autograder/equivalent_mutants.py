@@ -102,4 +102,13 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("perplexity", "0 → -1"): "in a batch of one, the first text is the last",
     ("generate", "0 → -1"): "in a batch of one, the first text is the last",
     ("generate", "new.item() → new"): "a tensor of one number equals that number",
+    # 10 diffusion
+    ("inference_timesteps", "0 → -1"): "a tensor with one axis is turned round along it, first or last",
+    ("ddpm_step", "0 → -1"): "betas has one axis, so the first is the last",
+    (
+        "denoising_loss",
+        "F.mse_loss(predicted, noise) → F.mse_loss(noise, predicted)",
+    ): "the squared error is the same in either order",
+    ("FashionPipeline", "super().__init__() → nothing"): "DiffusionPipeline has no __init__ that does anything",
+    ("FashionPipeline", "super().__init__() → super()"): "DiffusionPipeline has no __init__ that does anything",
 }

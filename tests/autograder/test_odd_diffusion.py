@@ -1,0 +1,230 @@
+"""Odd answers to the exercises of chapter 10: right ones in other styles must pass, plausible wrong ones must not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+
+def _cases(table):
+    return [
+        pytest.param(name, answer, id=f"{name}-{number}")
+        for name, answers in table.items()
+        for number, answer in enumerate(answers)
+    ]
+
+
+def _library_noise(x0, noise, t, alphas_cumprod):
+    scheduler = DDPMScheduler(num_train_timesteps=len(alphas_cumprod))
+    scheduler.alphas_cumprod = alphas_cumprod
+    return scheduler.add_noise(x0, noise, t)
+
+
+def _noise_one_by_one(x0, noise, t, alphas_cumprod):
+    out = torch.empty_like(x0)
+    for i, step in enumerate(t.tolist()):
+        share = float(alphas_cumprod[step])
+        out[i] = math.sqrt(share) * x0[i] + math.sqrt(1 - share) * noise[i]
+    return out
+
+
+def _noise_transposed(x0, noise, t, alphas_cumprod):
+    kept = alphas_cumprod.gather(0, t)
+    axes = tuple(reversed(range(x0.ndim)))
+    return (x0.permute(axes) * kept**0.5 + noise.permute(axes) * (1 - kept) ** 0.5).permute(axes)
+
+
+def _x0_from_the_quotient(x_t, eps, t, alphas_cumprod):
+    while t.ndim < x_t.ndim:
+        t = t[:, None]
+    kept = alphas_cumprod[t]
+    return kept.rsqrt() * x_t - (1 / kept - 1).sqrt() * eps
+
+
+def _pixels_by_numpy(x):
+    array = np.clip((x.detach().numpy() + 1) * 127.5, 0, 255)
+    return np.rint(array).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _pixels_by_adding_a_half(x):
+    return x.add(1).mul(127.5).clamp(0, 255).add(0.5).floor().byte().movedim(1, -1).numpy(force=True)
+
+
+def _betas_by_the_loop(steps, s=0.008):
+    def f(u):
+        return math.cos((u + s) / (1 + s) * math.pi / 2) ** 2
+
+    return torch.tensor([min(1 - f((i + 1) / steps) / f(i / steps), 0.999) for i in range(steps)])
+
+
+def _ddpm_by_the_short_formula(x_t, eps, t, betas, noise):
+    alphas = 1 - betas
+    cumulative = torch.cat([torch.ones_like(betas[:1]), alphas.cumprod(0)])  # shifted by one
+    mean = (x_t - betas[t] / (1 - cumulative[t + 1]).sqrt() * eps) / alphas[t].sqrt()
+    if t == 0:
+        return mean
+    return mean + ((1 - cumulative[t]) / (1 - cumulative[t + 1]) * betas[t]) ** 0.5 * noise
+
+
+def _ddpm_by_the_library(x_t, eps, t, betas, noise):
+    scheduler = DDPMScheduler(trained_betas=betas.numpy(), clip_sample=False)
+    scheduler.alphas_cumprod = (1 - betas).cumprod(0)
+    mean = scheduler.step(eps, t, x_t, generator=torch.Generator()).prev_sample
+    if t > 0:
+        drawn = randn_tensor(x_t.shape, generator=torch.Generator(), dtype=x_t.dtype)
+        mean = mean + scheduler._get_variance(t) ** 0.5 * (noise - drawn)
+    return mean
+
+
+def _ddim_with_a_shifted_list(x_t, eps, t, t_prev, alphas_cumprod):
+    a = [1.0, *alphas_cumprod.tolist()]
+    x0 = (x_t - (1 - a[t + 1]) ** 0.5 * eps) / a[t + 1] ** 0.5
+    return a[t_prev + 1] ** 0.5 * x0 + (1 - a[t_prev + 1]) ** 0.5 * eps
+
+
+def _timesteps_of_the_library(train_steps, steps):
+    scheduler = DDIMScheduler(num_train_timesteps=train_steps)
+    scheduler.set_timesteps(steps)
+    return scheduler.timesteps
+
+
+def _loss_by_hand(unet, x0, labels, t, noise, drop, alphas_cumprod):
+    labels = labels.clone()
+    labels[drop] = 10
+    shares = alphas_cumprod[t].reshape(len(t), 1, 1, 1)
+    predicted = unet(shares**0.5 * x0 + (1 - shares) ** 0.5 * noise, timestep=t, class_labels=labels)[0]
+    return (noise - predicted).pow(2).mean()
+
+
+@torch.inference_mode()
+def _sample_by_names(unet, scheduler, shape, steps, generator):
+    was = {module: module.training for module in unet.modules()}
+    try:
+        unet.train(False)
+        scheduler.set_timesteps(num_inference_steps=steps)
+        x = randn_tensor(shape, generator=generator).mul_(scheduler.init_noise_sigma)
+        for t in scheduler.timesteps:
+            noise = unet(scheduler.scale_model_input(x, t), t, return_dict=False)[0]
+            x = scheduler.step(noise, t, x, generator=generator, return_dict=False)[0]
+        return x.add(1).div(2).clip(0, 1)
+    finally:
+        for module, mode in was.items():
+            module.training = mode
+
+
+def _with_scheduler_from_pipe(pipeline, scheduler_class):
+    parts = dict(pipeline.components)
+    parts["scheduler"] = scheduler_class.from_config(parts["scheduler"].config)
+    return pipeline.__class__(**parts)
+
+
+def _denoise_by_ddim_step(unet, x, alphas_cumprod, steps):
+    levels = torch.arange(0, len(alphas_cumprod), len(alphas_cumprod) // steps).tolist()[::-1]
+    for t, to in zip(levels, [*levels[1:], -1], strict=True):
+        with torch.no_grad():
+            eps = unet(x, t).sample
+        x = _ddim_with_a_shifted_list(x, eps, t, to, alphas_cumprod)
+    return x
+
+
+class _OneCall(DiffusionPipeline):
+    """One call of the network per step, on twice the batch; a tuple-like output; more arguments than asked for."""
+
+    def __init__(self, unet, scheduler):
+        self.register_modules(scheduler=scheduler, unet=unet)
+
+    @torch.no_grad()
+    def __call__(self, labels, num_inference_steps=50, guidance_scale=7.5, generator=None, verbose=False):
+        n, size = labels.shape[0], self.unet.config.sample_size
+        both = torch.cat([torch.full_like(labels, 10), labels])
+        x = randn_tensor((n, self.unet.config.in_channels, size, size), generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        x = x * self.scheduler.init_noise_sigma
+        for t in self.progress_bar(self.scheduler.timesteps):
+            double = self.scheduler.scale_model_input(torch.cat([x, x]), t)
+            without, with_label = self.unet(double, t, class_labels=both).sample.chunk(2)
+            eps = without.lerp(with_label, guidance_scale)
+            x = self.scheduler.step(eps, t, x, generator=generator).prev_sample
+        return ImagePipelineOutput(images=x.mul(0.5).add(0.5).clamp(0, 1))
+
+
+RIGHT = {
+    "add_noise": [_library_noise, _noise_one_by_one, _noise_transposed],
+    "predict_x0": [_x0_from_the_quotient],
+    "to_pixels": [_pixels_by_numpy, _pixels_by_adding_a_half],
+    "guided_noise": [
+        lambda cond, uncond, scale: scale * cond + (1 - scale) * uncond,
+        lambda cond, uncond, scale: torch.lerp(uncond, cond, scale),
+    ],
+    "inference_timesteps": [
+        _timesteps_of_the_library,
+        lambda train_steps, steps: torch.tensor([i * (train_steps // steps) for i in range(steps)][::-1]),
+    ],
+    "cosine_betas": [_betas_by_the_loop],
+    "ddpm_step": [_ddpm_by_the_short_formula, _ddpm_by_the_library],
+    "ddim_step": [_ddim_with_a_shifted_list],
+    "denoising_loss": [_loss_by_hand],
+    "sample": [_sample_by_names],
+    "with_scheduler": [_with_scheduler_from_pipe],
+    "denoise": [_denoise_by_ddim_step],
+    "FashionPipeline": [_OneCall],
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_right_answers_in_other_styles_pass(name, answer):
+    exercise = all_exercises()[name]
+    for seed in (0, 1, 2):
+        verdict = judge(exercise, attempt(exercise, solution(exercise), seed), attempt(exercise, answer, seed))
+        assert verdict.status is Status.CORRECT, verdict.fault
+
+
+class _KeepsLabels(_OneCall):
+    """The labels of the first call serve for all: state that saving forgets."""
+
+    def __call__(self, labels, **settings):
+        self.first = getattr(self, "first", labels * 0)
+        return super().__call__(self.first, **settings)
+
+
+WRONG = {
+    "add_noise": [
+        lambda x0, noise, t, alphas_cumprod: x0,
+        lambda x0, noise, t, alphas_cumprod: _noise_one_by_one(x0, torch.randn_like(noise), t, alphas_cumprod),
+    ],
+    "predict_x0": [lambda x_t, eps, t, alphas_cumprod: _noise_one_by_one(x_t, -eps, t, alphas_cumprod)],
+    "to_pixels": [lambda x: torch.from_numpy(_pixels_by_numpy(x)), lambda x: _pixels_by_numpy(x).astype(np.int64)],
+    "inference_timesteps": [
+        lambda train_steps, steps: _timesteps_of_the_library(train_steps, steps).tolist(),
+        lambda train_steps, steps: _timesteps_of_the_library(train_steps, steps).float(),
+    ],
+    "cosine_betas": [lambda steps, s=0.008: _betas_by_the_loop(steps), lambda steps, s=0.008: torch.zeros(steps)],
+    "ddpm_step": [
+        lambda x_t, eps, t, betas, noise: _ddpm_by_the_short_formula(x_t, eps, max(t, 1) % len(betas), betas, noise)
+    ],
+    "denoising_loss": [
+        lambda unet, *rest: _loss_by_hand(unet, *rest).detach(),
+        lambda unet, *rest: _loss_by_hand(unet, *rest) * 2,
+    ],
+    "sample": [lambda unet, scheduler, shape, steps, generator: torch.rand(shape, generator=generator)],
+    "with_scheduler": [lambda pipeline, scheduler_class: pipeline],
+    "denoise": [lambda unet, x, alphas_cumprod, steps: _denoise_by_ddim_step(unet, x, alphas_cumprod, 1)],
+    "FashionPipeline": [_KeepsLabels],
+}
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_plausible_wrong_answers_do_not(name, answer):
+    exercise = all_exercises()[name]
+    verdict = judge(exercise, attempt(exercise, solution(exercise), 0), attempt(exercise, answer, 0))
+    assert verdict.status in (Status.INCORRECT, Status.ERROR)
