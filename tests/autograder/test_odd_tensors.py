@@ -633,7 +633,7 @@ def test_a_wrong_answer_fails_on_every_seed(name, answer):
 
 @pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
 def test_each_exercise_has_odd_answers(table):
-    assert set(table) == set(all_exercises())
+    assert set(table) == {exercise.name for exercise in all_exercises().values() if exercise.chapter == "tensors"}
 
 
 def test_a_long_axis_is_longer_than_the_limit_of_steps():
