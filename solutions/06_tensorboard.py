@@ -386,23 +386,23 @@ check(embed)
 # Training runs in train mode, validation in eval mode and without a graph, and afterwards the model is in train mode.
 # The writer gets Python floats, since it may keep what it gets, and a tensor would keep its graph.
 #
-# ```python
-# def train_and_log(model, batches, validation, optimizer, writer, epochs):
-#     for epoch in range(epochs):
-#         for step, (x, y) in enumerate(batches):
-#             loss = F.mse_loss(model(x), y)
-#             optimizer.zero_grad()
-#             loss.backward()
-#             optimizer.step()
-#             writer.add_scalar("loss/train", loss, step)
-#         model.eval()
-#         x, y = validation
-#         writer.add_scalar("loss/validation", F.mse_loss(model(x), y), epoch)
-# ```
-#
 # With 3 batches and 2 epochs, the right program writes `loss/train` at the steps 0, 1, 2, 3, 4, 5 and `loss/validation`
-# at 3 and 6. This one writes them at 0, 1, 2, 0, 1, 2 and at 0 and 1, and it trains differently from the second epoch
-# on. Find its four faults and write the mended function.
+# at 3 and 6. The program below writes them at 0, 1, 2, 0, 1, 2 and at 0 and 1, and it trains differently from the second
+# epoch on. Find its five faults and write the mended function.
+
+
+# %%
+def broken_train_and_log(model, batches, validation, optimizer, writer, epochs):
+    for epoch in range(epochs):
+        for step, (x, y) in enumerate(batches):
+            loss = F.mse_loss(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            writer.add_scalar("loss/train", loss, step)
+        model.eval()
+        x, y = validation
+        writer.add_scalar("loss/validation", F.mse_loss(model(x), y), epoch)
 
 
 # %%

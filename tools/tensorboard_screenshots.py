@@ -90,14 +90,15 @@ def tags(pattern: str) -> Callable[[Chrome], None]:
     return do("filter for tags", script, pattern)
 
 
-def open_node(title: str) -> Callable[[Chrome], None]:
-    """Open a box of the graph by a double click."""
+def open_node(name: str) -> Callable[[Chrome], None]:
+    """Open a box of the graph by its plus sign."""
     script = """
-        const found = nodes.find((n) => n.tagName === "title" && n.textContent.trim() === arguments[0]);
-        found?.parentElement.dispatchEvent(new MouseEvent("dblclick", {bubbles: true, composed: true}));
-        return Boolean(found);
+        const box = nodes.find((n) => n.matches("g.node") && n.dataset.name === arguments[0]);
+        const plus = box?.querySelector("g.buttoncontainer");
+        plus?.dispatchEvent(new MouseEvent("click", {bubbles: true, composed: true}));
+        return Boolean(plus);
     """
-    return do(f"box {title!r}", script, title)
+    return do(f"box {name!r}", script, name)
 
 
 def colour_by(column: str) -> Callable[[Chrome], None]:
