@@ -311,8 +311,8 @@ check(embed)
 # The writer gets Python floats, since it may keep what it gets, and a tensor would keep its graph.
 #
 # With 3 batches and 2 epochs, the right program writes `loss/train` at the steps 0, 1, 2, 3, 4, 5 and `loss/validation`
-# at 3 and 6. The program below writes them at 0, 1, 2, 0, 1, 2 and at 0 and 1, and it trains differently from the second
-# epoch on. Find its five faults and write the mended function.
+# at 3 and 6. The program below writes them at 0, 1, 2, 0, 1, 2 and at 0 and 1, and it trains differently from the
+# second epoch on. Find its five faults and write the mended function.
 
 
 # %%

@@ -49,6 +49,7 @@ const all = (root, found = []) => {
   for (const node of root.querySelectorAll("*")) {
     found.push(node);
     if (node.shadowRoot) all(node.shadowRoot, found);
+    if (node.contentDocument) all(node.contentDocument, found); // a dashboard may be a page of its own
   }
   return found;
 };
@@ -60,11 +61,7 @@ def do(what: str, script: str, *arguments: str) -> Callable[[Chrome], None]:
     """An action: a script that returns whether it found what it acts on."""
 
     def act(chrome: Chrome) -> None:
-        if frames := chrome.find_elements("css selector", "iframe"):
-            chrome.switch_to.frame(frames[0])  # a dashboard may be a page of its own
-        found = chrome.execute_script(EVERYWHERE + script, *arguments)
-        chrome.switch_to.default_content()
-        if not found:
+        if not chrome.execute_script(EVERYWHERE + script, *arguments):
             raise LookupError(f"TensorBoard shows no {what}: has its page changed?")
 
     return act
@@ -122,14 +119,14 @@ class Shot(NamedTuple):
 
 
 SHOTS = [
-    Shot("scalars", "rates", "scalars", 860, (tags("."), click("learning_rate"))),
+    Shot("scalars", "rates", "scalars", 860, (tags("."),)),
     Shot("histograms", "histograms", "histograms", 900, (tags("(conv2|output).weight"),)),
     Shot("distributions", "histograms", "distributions", 900, (tags("(conv2|output).weight"),)),
     Shot("images", "everything", "images", 800, (tags("conv1|inputs"),)),
-    Shot("figures", "everything", "images", 700, (tags("confusion"),)),
+    Shot("figures", "everything", "images", 860, (tags("confusion"), click("Show actual image size"))),
     Shot("text", "everything", "text", 700),
     Shot("audio", "everything", "audio", 420),
-    Shot("video", "everything", "images", 480, (tags("film"),)),
+    Shot("video", "everything", "images", 480, (tags("film"), click("Show actual image size"))),
     Shot("graph", "graph", "graphs", 1000, (open_node("SmallCNN"), click("Fit to screen"))),
     Shot("projector", "projector", "projector", 900, (colour_by("label"),)),
     Shot("hparams", "sweep", "hparams", 560),
