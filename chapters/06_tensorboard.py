@@ -975,7 +975,7 @@ assert table.accuracy.max() > 0.7
 # :name: fig-tensorboard-hparams
 # :alt: The table of TensorBoard's hparams dashboard: six runs with dropout, learning rate and final accuracy.
 #
-# The table of the sweep: one row per run, sorted by a click on a column's head.
+# The table of the sweep: one row per run. *Sort by* stands further down on the left.
 # ```
 #
 # ```{figure} ../assets/tensorboard/hparams_parallel.png

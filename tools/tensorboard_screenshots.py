@@ -130,7 +130,7 @@ SHOTS = [
     Shot("graph", "graph", "graphs", 1000, (open_node("SmallCNN"), click("Fit to screen"))),
     Shot("projector", "projector", "projector", 900, (colour_by("label"),)),
     Shot("hparams", "sweep", "hparams", 560),
-    Shot("hparams_parallel", "sweep", "hparams", 980, (click("PARALLEL COORDINATES VIEW"),)),
+    Shot("hparams_parallel", "sweep", "hparams", 1120, (click("PARALLEL COORDINATES VIEW"),)),
 ]
 
 
