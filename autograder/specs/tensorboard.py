@@ -1,0 +1,1442 @@
+"""Trials, hints and known mistakes of the exercises of chapter 6, in the order of the notebook."""
+
+import math
+import struct
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder.evidence import Typed, collect
+from autograder.exercise import exercise, trial
+from autograder.probe import apply
+
+# What stands in for a SummaryWriter ---------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A writer that notes what it is given, and when, under the names that a SummaryWriter's parameters have."""
+
+    def __init__(self):
+        self.calls = []
+
+    def add_scalar(self, tag, scalar_value, global_step=None, walltime=None, new_style=False, double_precision=False):
+        self.calls.append(("add_scalar", tag, _number(scalar_value), _step(global_step)))
+
+    def add_histogram(self, tag, values, global_step=None, bins="tensorflow", walltime=None, max_bins=None):
+        counted = torch.as_tensor(values).detach().clone().flatten().sort().values  # a histogram has no order
+        self.calls.append(("add_histogram", tag, counted, _step(global_step)))
+
+    def add_embedding(self, mat, metadata=None, label_img=None, global_step=None, tag="default", metadata_header=None):
+        self.calls.append(
+            ("add_embedding", collect(mat), bool(mat.requires_grad), collect(metadata), collect(label_img))
+        )
+
+    def flush(self):
+        """A SummaryWriter may be flushed at any time: it changes nothing that is compared."""
+
+    def close(self):
+        self.calls.append(("close",))
+
+
+def _number(value):
+    """The number in what add_scalar takes: a number, or a tensor or array of one element."""
+    return float(value.detach() if isinstance(value, torch.Tensor) else value)
+
+
+def _step(step):
+    return None if step is None else int(step)
+
+
+def _by_tag(calls):
+    """The calls under each tag, in their order; which tag comes first is free."""
+    tags = sorted({call[:2] for call in calls})
+    return {" ".join(tag): [call[2:] for call in calls if call[:2] == tag] for tag in tags}
+
+
+def write_events(folder, files):
+    """Event files of scalars: files is {name: [(tag, step, value, wall time), ...]}; a folder's name may stand before."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    for name, rows in files.items():
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if rows is None:  # a folder or a file that is no event file
+            path.write_bytes(b"not an event file")
+            continue
+        with path.open("wb") as file:
+            writer = RecordWriter(file)
+            writer.write(Event(wall_time=1.0, file_version="brain.Event:2").SerializeToString())
+            for tag, step, value, wall_time in rows:
+                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                writer.write(Event(wall_time=wall_time, step=step, summary=summary).SerializeToString())
+
+
+def events_file(number):
+    """The name of an event file: TensorBoard reads those of a directory in alphabetical order."""
+    return f"events.out.tfevents.{number}.course"
+
+
+def call_with_logs(function, arguments):
+    """A probe: write the event files that `logdir` describes, and call the function with their folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_events(folder, arguments["logdir"])
+        return {"result": collect(apply(function, arguments | {"logdir": folder}))}
+
+
+# Recall -------------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=6,
+    hints=[
+        "`sorted(hparams)` gives the names in alphabetical order, and `','.join(parts)` puts a list of texts together.",
+        "`f'{value:g}'` writes a float short. Ask `isinstance(value, float)` first: the format `g` would turn the "
+        "integer 1000000 into 1e+06.",
+        "`text.replace('/', '-')` at the end; `text or 'default'` gives the second where the first is empty.",
+    ],
+)
+def run_name(rng):
+    """Trials for the settings of a run as the name of its directory."""
+    yield trial("a float and an int", hparams={"lr": 10.0 ** -rng.integer(2, 5), "batch_size": rng.integer(16, 999)})
+    yield trial("not in alphabetical order", hparams={"width": rng.integer(2, 99), "depth": 3, "optimizer": "adam"})
+    yield trial("rounding in the last digit", hparams={"dropout": 0.1 + 0.2})
+    yield trial("a very small float", hparams={"weight_decay": 0.0000125})
+    yield trial("a whole float, and a large int", hparams={"momentum": 1.0, "samples": 1_000_000 + rng.integer(1, 9)})
+    yield trial("a bool and a name in capitals", hparams={"nesterov": True, "Seed": rng.integer(0, 99)})
+    yield trial("a slash in a value and in a name", hparams={"model": "bert/small/v2", "data/split": "a"})
+    yield trial("no settings", hparams={})
+
+
+@run_name.mistake(
+    "The settings stand in the order in which they were given. Sort them by name: equal runs, equal names."
+)
+def keeps_the_order(hparams):
+    parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in hparams.items()]
+    return ",".join(parts).replace("/", "-") or "default"
+
+
+@run_name.mistake(
+    "A `/` is still there, so that the run lies in a directory of a directory. Replace it in names and in values."
+)
+def keeps_slashes(hparams):
+    parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())]
+    return ",".join(parts) or "default"
+
+
+@run_name.mistake("Floats are written in full, such as 0.30000000000000004. The format `g` keeps six digits.")
+def writes_floats_in_full(hparams):
+    return ",".join(f"{k}={v}" for k, v in sorted(hparams.items())).replace("/", "-") or "default"
+
+
+@run_name.mistake("The format `g` is for floats alone: it turns the whole number 1000003 into 1e+06, and True into 1.")
+def formats_all_numbers(hparams):
+    parts = [f"{k}={v}" if isinstance(v, str) else f"{k}={v:g}" for k, v in sorted(hparams.items())]
+    return ",".join(parts).replace("/", "-") or "default"
+
+
+@run_name.mistake(
+    "Without settings the name is empty, and the writer would write into the folder above. Use `default`."
+)
+def empty_name(hparams):
+    parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())]
+    return ",".join(parts).replace("/", "-")
+
+
+def _after_relu(rng, *shape, dead):
+    """Activations of which the first `dead` units, in random places, are 0 everywhere, and many others here and there."""
+    values = rng.normal(*shape).abs() * rng.booleans(*shape, share=0.6)
+    units = rng.permutation(shape[1])
+    values[0, units[dead:]] = 0.5 + rng.uniform(len(units) - dead, *shape[2:])  # alive in the first example
+    values[:, units[:dead]] = 0
+    return values[rng.permutation(shape[0])]
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=6,
+    hints=[
+        "First ask of every number whether it is 0. The result has the shape of `activations` and dtype bool.",
+        "A unit is dead if that is true along *all* axes but axis 1. `transpose(0, 1).flatten(1)` gives one row per unit.",
+        "The mean of a bool tensor is the share of `True`; it needs `.float()` first. `.item()` makes a Python float.",
+    ],
+)
+def dead_units(rng):
+    """Trials for the share of units that are 0 for all examples."""
+    one_place = torch.zeros(2, 3, 2, 2)
+    one_place[1, 2, 0, 1] = 1e-20
+    yield trial("a linear layer", activations=_after_relu(rng, 5, 7, dead=3))
+    yield trial("a convolution", activations=_after_relu(rng, 4, 6, 2, 3, dead=2))
+    yield trial("a channel that lives at one place of one example", activations=one_place)
+    yield trial("one example", activations=_after_relu(rng, 1, 9, dead=4))
+    yield trial("one unit, alive", activations=_after_relu(rng, 6, 1, dead=0))
+    yield trial("all dead", activations=torch.zeros(3, 4))
+    yield trial("none dead, float64", activations=_after_relu(rng, 5, 3, dead=0).double())
+    yield trial("one pixel per channel", activations=_after_relu(rng, 3, 4, 1, 1, dead=1))
+    yield trial("stored transposed", activations=_after_relu(rng, 6, 4, dead=1).T.contiguous().T)
+
+
+@dead_units.mistake("This is the share of zeros. A unit that is 0 for some examples is not dead: ReLUs do that.")
+def share_of_zeros(activations):
+    return (activations == 0).float().mean().item()
+
+
+@dead_units.mistake("You count a unit as dead if it is 0 *somewhere*. It is dead only if it is 0 for *all* examples.")
+def zero_somewhere(activations):
+    return (activations == 0).transpose(0, 1).flatten(1).any(dim=1).float().mean().item()
+
+
+@dead_units.mistake(
+    "You take each place of a feature map for a unit. After a convolution a unit is a whole channel: reduce h and w too."
+)
+def places_as_units(activations):
+    return (activations == 0).all(dim=0).float().mean().item()
+
+
+@dead_units.mistake("Axis 1 counts the units, axis 0 the examples. You counted examples for which all units are 0.")
+def counts_examples(activations):
+    return (activations == 0).flatten(1).all(dim=1).float().mean().item()
+
+
+@dead_units.mistake("This is the share of units that are alive. The dead ones are the rest: 1 minus that.")
+def share_alive(activations):
+    return (activations != 0).transpose(0, 1).flatten(1).any(dim=1).float().mean().item()
+
+
+@exercise(
+    points=1,
+    level=1,
+    minutes=8,
+    hints=[
+        "(weight − smallest) / (largest − smallest), where each filter has its own smallest and largest weight.",
+        "`weight.amin(dim=(1, 2, 3), keepdim=True)` has shape (filters, 1, 1, 1), which broadcasts against the weights.",
+        "Where largest = smallest the division gives NaN: `torch.where(condition, scaled, 0.5)` chooses.",
+    ],
+)
+def filters_as_images(rng):
+    """Trials for filters scaled to [0, 1], each on its own."""
+    constant = rng.normal(3, 2, 2, 2)
+    constant[1] = -0.7
+    yield trial("grey filters", weight=rng.normal(4, 1, 3, 2))
+    yield trial("three colours", weight=rng.normal(2, 3, 2, 4))
+    yield trial("a filter of equal weights", weight=constant)
+    yield trial("one filter", weight=rng.normal(1, 2, 3, 3))
+    yield trial("one weight per filter", weight=rng.normal(3, 1, 1, 1))
+    yield trial("all positive, float64", weight=5 + rng.normal(3, 1, 2, 3, dtype=torch.float64).abs())
+    yield trial("all negative, large", weight=-100 - 50 * rng.normal(2, 2, 2, 2).abs())
+    yield trial(
+        "filters of very different size",
+        weight=rng.normal(3, 1, 2, 2) * torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1, 1),
+    )
+
+
+@filters_as_images.mistake(
+    "You scaled all filters together, so that small ones are a flat grey. Reduce the axes 1, 2 and 3 and keep axis 0."
+)
+def scales_together(weight):
+    low, high = weight.min(), weight.max()
+    return torch.where(
+        (weight.amax(dim=(1, 2, 3), keepdim=True) > weight.amin(dim=(1, 2, 3), keepdim=True)),
+        (weight - low) / (high - low),
+        0.5,
+    )
+
+
+@filters_as_images.mistake(
+    "You scaled each channel on its own, which changes the colours. The channels of a filter share one scale."
+)
+def scales_each_channel(weight):
+    low, high = weight.amin(dim=(2, 3), keepdim=True), weight.amax(dim=(2, 3), keepdim=True)
+    return torch.where(high > low, (weight - low) / (high - low), 0.5)
+
+
+@filters_as_images.mistake("A filter of equal weights became NaN: 0 / 0. Decide what it is: 0.5 everywhere.")
+def divides_zero_by_zero(weight):
+    low, high = weight.amin(dim=(1, 2, 3), keepdim=True), weight.amax(dim=(1, 2, 3), keepdim=True)
+    return (weight - low) / (high - low)
+
+
+@filters_as_images.mistake("A filter of equal weights became 0, which is black. It is 0.5 everywhere.")
+def constant_is_black(weight):
+    low, high = weight.amin(dim=(1, 2, 3), keepdim=True), weight.amax(dim=(1, 2, 3), keepdim=True)
+    return torch.where(high > low, (weight - low) / (high - low), 0.0)
+
+
+@filters_as_images.mistake(
+    "Dividing by the largest weight leaves the negative ones below 0, where TensorBoard draws black. Subtract the "
+    "smallest first."
+)
+def divides_by_the_largest(weight):
+    return weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+
+
+# Apply --------------------------------------------------------------------------------------------------------------
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "How many rows? n / columns, rounded up: `-(-n // columns)`. Fill up with images of zeros to rows · columns.",
+        "Cut the first axis in two, (rows, columns, c, h, w). In the result, a row of pixels runs through all columns: "
+        "which order of the five axes has h next to rows, and w next to columns?",
+        "(c, rows, h, columns, w), by `permute`; then `reshape` merges neighbours. Or write each image into its place "
+        "of a tensor of zeros, in a loop.",
+    ],
+)
+def image_grid(rng):
+    """Trials for images in rows of `columns`, in one picture."""
+    yield trial("the last row is short", images=rng.uniform(5, 1, 2, 3), columns=3)
+    yield trial("full rows, three colours", images=rng.uniform(6, 3, 3, 2), columns=2)
+    yield trial("fewer images than columns", images=rng.uniform(2, 2, 2, 2), columns=4)
+    yield trial("one column", images=rng.uniform(3, 1, 2, 4), columns=1)
+    yield trial("one row", images=rng.uniform(4, 3, 1, 2), columns=4)
+    yield trial("one image of one pixel", images=rng.uniform(1, 1, 1, 1), columns=1)
+    yield trial("square in every way", images=rng.uniform(4, 2, 2, 2), columns=2)
+    yield trial("bytes", images=rng.integers(0, 256, 5, 3, 2, 2).to(torch.uint8), columns=2)
+    yield trial(
+        "float64, stored with channels last", images=rng.uniform(3, 2, 3, 3).permute(0, 3, 1, 2).double(), columns=2
+    )
+    yield trial("no images", images=rng.uniform(0, 3, 2, 4), columns=3)
+
+
+def _grid(images, columns, rows=None, fill=0.0, gap=0):
+    n, c, h, w = images.shape
+    rows = -(-n // columns) if rows is None else rows
+    grid = torch.full((c, rows * (h + gap), columns * (w + gap)), fill, dtype=torch.float64).to(images.dtype)
+    for index in range(min(n, rows * columns)):
+        top, left = index // columns * (h + gap), index % columns * (w + gap)
+        grid[:, top : top + h, left : left + w] = images[index]
+    return grid
+
+
+@image_grid.mistake(
+    "`reshape` alone cuts the same line of numbers anew, and mixes the images' rows. Bring the axes into the order "
+    "(c, rows, h, columns, w) first."
+)
+def reshapes_alone(images, columns):
+    n, c, h, w = images.shape
+    rows = -(-n // columns)
+    places = torch.cat([images, images.new_zeros(rows * columns - n, c, h, w)])
+    return places.reshape(c, rows * h, columns * w)
+
+
+@image_grid.mistake(
+    "You fill the columns first. Pictures are read in rows: the second image stands right of the first."
+)
+def fills_columns_first(images, columns):
+    n, c, h, w = images.shape
+    rows = -(-n // columns)
+    grid = images.new_zeros(c, rows * h, columns * w)
+    for index in range(n):
+        top, left = index % rows * h, index // rows * w
+        grid[:, top : top + h, left : left + w] = images[index]
+    return grid
+
+
+@image_grid.mistake("The last row is missing when it is not full: the number of rows is n / columns rounded *up*.")
+def drops_the_last_row(images, columns):
+    return _grid(images, columns, rows=len(images) // columns)
+
+
+@image_grid.mistake("With fewer images than columns your picture is narrower. The width is always columns · w.")
+def narrows(images, columns):
+    return _grid(images, max(1, min(columns, len(images)))) if len(images) else _grid(images, columns)
+
+
+@image_grid.mistake("Places without an image are white here. Fill them with 0.")
+def fills_with_white(images, columns):
+    return _grid(images, columns, fill=1.0)
+
+
+@image_grid.mistake("When the last row is full, you add an empty one. Rounding n / columns up is `-(-n // columns)`.")
+def one_row_too_many(images, columns):
+    return _grid(images, columns, rows=len(images) // columns + 1)
+
+
+def log_to_recorder(function, arguments):
+    """A probe: give the function a Recorder as its writer, and report what was written and the gradients afterwards."""
+    model, gradients = arguments["model"]
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = None if gradient is None else gradient.clone()
+    writer = Recorder()
+    result = apply(function, arguments | {"model": model, "writer": writer})
+    return {
+        "result": collect(result),
+        "written": _by_tag(writer.calls),
+        "gradients afterwards": [collect(parameter.grad) for parameter in model.parameters()],
+    }
+
+
+def _model_with_gradients(rng, *shapes, without=()):
+    """A model with parameters of these shapes, and a gradient for each, or None for those whose number is in `without`."""
+    model = nn.Module()
+    model.body = nn.Module()
+    gradients = []
+    for number, shape in enumerate(shapes):
+        owner = model.body if number % 2 else model
+        owner.register_parameter(f"p{number}", nn.Parameter(rng.normal(*shape)))
+    for number, parameter in enumerate(model.parameters()):
+        gradients.append(None if number in without else (1 + number) * rng.normal(*parameter.shape))
+    return model, gradients
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "`for name, parameter in model.named_parameters()`; `parameter.grad` is a tensor or `None`.",
+        "The norm of all together is not the sum of the norms: add up the *squares* of all numbers, and take the root once.",
+        "`parameter.grad.square().sum()` for each, then `total**0.5`. Pass `step` to each call of the writer.",
+    ],
+    probe=log_to_recorder,
+)
+def log_gradients(rng):
+    """Trials for the histograms of all gradients, and their norm. The model is shown with its gradients."""
+    yield trial("two parameters", writer=None, model=_model_with_gradients(rng, (3,), (2, 4)), step=rng.integer(1, 99))
+    yield trial(
+        "some without a gradient",
+        writer=None,
+        model=_model_with_gradients(rng, (2,), (3, 2), (4,), (2, 2), without=(1, 2)),
+        step=rng.integer(100, 999),
+    )
+    yield trial("one number", writer=None, model=_model_with_gradients(rng, (1,)), step=0)
+    yield trial("no gradient at all", writer=None, model=_model_with_gradients(rng, (2,), (3,), without=(0, 1)), step=7)
+    model, gradients = _model_with_gradients(rng, (3,), (2, 2))
+    yield trial("a gradient of zeros", writer=None, model=(model, [gradients[0], torch.zeros(2, 2)]), step=5)
+    model, gradients = _model_with_gradients(rng, (2, 3), (5,))
+    yield trial("large gradients", writer=None, model=(model, [1e4 * one for one in gradients]), step=31)
+
+
+def _log(writer, model, step, histogram=lambda p: p.grad, norm=None, keep=lambda p: p.grad is not None):
+    kept = [(name, p) for name, p in model.named_parameters() if keep(p)]
+    for name, parameter in kept:
+        writer.add_histogram(f"gradients/{name}", histogram(parameter), step)
+    gradients = [p.grad for _, p in kept if p.grad is not None]
+    writer.add_scalar("grad_norm", norm(gradients), step)
+
+
+@log_gradients.mistake("You added up the norms of the parameters. The norm of all together is the root of all squares.")
+def adds_norms(writer, model, step):
+    _log(writer, model, step, norm=lambda gradients: sum(one.norm().item() for one in gradients))
+
+
+@log_gradients.mistake("`grad_norm` is the sum of the squares: its root is missing.")
+def forgets_the_root(writer, model, step):
+    _log(writer, model, step, norm=lambda gradients: sum(one.square().sum().item() for one in gradients))
+
+
+@log_gradients.mistake("The histograms are of the weights. Those of the gradients were asked: `parameter.grad`.")
+def logs_the_weights(writer, model, step):
+    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
+    _log(writer, model, step, histogram=lambda p: p, norm=root)
+
+
+@log_gradients.mistake(
+    "A parameter without a gradient got a histogram of zeros. `None` means that no gradient arrived: leave it out."
+)
+def zeros_for_none(writer, model, step):
+    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
+    grad = lambda p: torch.zeros_like(p) if p.grad is None else p.grad  # noqa: E731
+    _log(writer, model, step, histogram=grad, norm=root, keep=lambda p: True)
+
+
+@log_gradients.mistake("The step is missing, so that every value stands at step 0. Pass `step` to each call.")
+def forgets_the_step(writer, model, step):
+    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
+    _log(writer, model, None, norm=root)
+
+
+@log_gradients.mistake("This is the norm of the largest parameter's gradient. Take all of them together.")
+def largest_norm(writer, model, step):
+    _log(writer, model, step, norm=lambda gradients: max((one.norm().item() for one in gradients), default=0.0))
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "Keep the running mean s in a variable that starts at 0.0, and write another number down: s / (1 − βⁿ).",
+        "n counts from 1: after the first value the divisor is 1 − β, and what is shown is the value itself.",
+        "The divided number must not go back into the running mean.",
+    ],
+)
+def smooth(rng):
+    """Trials for a curve as TensorBoard smooths it."""
+
+    def values(n):
+        return rng.normal(n, dtype=torch.float64)
+
+    yield trial("a short curve", values=4 + values(5), weight=0.6)
+    yield trial("strong smoothing", values=10 * values(12), weight=0.99)
+    yield trial("no smoothing", values=values(4), weight=0.0)
+    yield trial("one value", values=values(1), weight=0.9)
+    yield trial("all values equal", values=torch.full((6,), 2.5, dtype=torch.float64), weight=0.8)
+    yield trial("no values", values=values(0), weight=0.5)
+    yield trial("a drawn weight", values=100 + values(9), weight=rng.number(0.2, 0.8))
+    yield trial("every second value of a longer curve", values=values(12)[::2], weight=0.4)
+
+
+def _smooth(values, weight, start, divide):
+    mean, out = start, []
+    for index, value in enumerate(values.tolist()):
+        mean = weight * (value if mean is None else mean) + (1 - weight) * value
+        out.append(mean / divide(index))
+    return torch.tensor(out, dtype=torch.float64)
+
+
+@smooth.mistake("The start at 0 pulls the first values down. Divide by 1 − βⁿ.")
+def does_not_divide(values, weight):
+    return _smooth(values, weight, 0.0, lambda index: 1.0)
+
+
+@smooth.mistake(
+    "Your running mean starts at the first value, which then weighs too much for long. Start at 0 and divide by 1 − βⁿ."
+)
+def starts_at_the_first(values, weight):
+    return _smooth(values, weight, None, lambda index: 1.0)
+
+
+@smooth.mistake("β and 1 − β are swapped: β is the weight of the mean so far, so that a large β smooths much.")
+def swaps_the_weights(values, weight):
+    return _smooth(values, 1 - weight, 0.0, lambda index: 1 - (1 - weight) ** (index + 1) or 1.0)
+
+
+@smooth.mistake("The divisor is 1 − β at every step. It is 1 − βⁿ, where n is the number of values so far.")
+def divides_by_a_constant(values, weight):
+    return _smooth(values, weight, 0.0, lambda index: 1 - weight)
+
+
+@smooth.mistake("The divided number went back into the running mean. Keep s as it is, and divide only what you show.")
+def feeds_back(values, weight):
+    mean, out = 0.0, []
+    for index, value in enumerate(values.tolist()):
+        mean = (weight * mean + (1 - weight) * value) / (1 - weight ** (index + 1))
+        out.append(mean)
+    return torch.tensor(out, dtype=torch.float64)
+
+
+# Combine ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(rng, tag, steps, start):
+    """A value at each step, one second apart, as float32 keeps them."""
+    values = rng.normal(len(steps)).tolist()
+    return [(tag, step, value, start + second) for second, (step, value) in enumerate(zip(steps, values, strict=True))]
+
+
+@exercise(
+    points=3,
+    level=2,
+    minutes=15,
+    hints=[
+        "`EventAccumulator(str(logdir)).Reload()` reads all event files directly in a directory. "
+        "`.Tags()['scalars']` lists the tags; `.Scalars(tag)` gives events with `.step`, `.value` and `.wall_time`.",
+        "A dictionary {step: value} keeps the value written into it last: go through the events from the oldest wall "
+        "time to the newest.",
+        "`sorted(events, key=lambda event: event.wall_time)`, then `sorted(newest)` for the steps. Say the dtypes: "
+        "int64 and float64.",
+    ],
+    probe=call_with_logs,
+)
+def read_scalars(rng):
+    """Trials for reading the scalars of one run. `logdir` describes its files: {name: [(tag, step, value, wall time)]}."""
+    yield trial(
+        "two tags in one file",
+        logdir={events_file(1): _rows(rng, "loss", [0, 1, 2], 10.0) + _rows(rng, "accuracy/val", [2, 5], 20.0)},
+    )
+    yield trial(
+        "continued in a second file, which writes some steps again",
+        logdir={
+            events_file(1): _rows(rng, "loss", [0, 10, 20, 30], 10.0),
+            events_file(2): _rows(rng, "loss", [20, 30, 40], 50.0) + _rows(rng, "lr", [40], 60.0),
+        },
+    )
+    yield trial(
+        "the newer file comes first in the alphabet",
+        logdir={
+            events_file(9): _rows(rng, "loss", [1, 2, 3], 10.0),
+            events_file(10): _rows(rng, "loss", [2, 3, 4], 50.0),
+        },
+    )
+    yield trial(
+        "a step written three times in one file", logdir={events_file(3): _rows(rng, "loss", [4, 5, 5, 5, 6], 1.0)}
+    )
+    yield trial("steps out of order", logdir={events_file(4): _rows(rng, "loss", [30, 10, 20, 0], 5.0)})
+    yield trial("no step given: one point", logdir={events_file(5): _rows(rng, "loss", [0, 0, 0], 5.0)})
+    yield trial(
+        "a NaN and an infinity",
+        logdir={events_file(6): [("loss", 0, 1.5, 1.0), ("loss", 1, math.inf, 2.0), ("loss", 2, math.nan, 3.0)]},
+    )
+    yield trial(
+        "other files, and a run below",
+        logdir={
+            "notes.txt": None,
+            events_file(7): _rows(rng, "loss", [0, 1], 1.0),
+            f"validation/{events_file(8)}": _rows(rng, "loss", [0, 1, 2], 50.0),
+        },
+    )
+    yield trial("large steps", logdir={events_file(1): _rows(rng, "tokens", [3_000_000_000, 5_000_000_000], 1.0)})
+    yield trial("a file without values", logdir={events_file(1): []})
+    yield trial("no event file", logdir={"notes.txt": None})
+
+
+def _read(logdir, newest=True, by_time=True, ordered=True, first_file=False, dtype=torch.float64):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = Path(logdir)
+    if first_file:
+        path = next(iter(sorted(path.glob("events*"))), path)
+    events = EventAccumulator(str(path)).Reload()
+    curves = {}
+    for tag in events.Tags()["scalars"]:
+        found = {}
+        rows = sorted(events.Scalars(tag), key=lambda event: event.wall_time) if by_time else events.Scalars(tag)
+        for event in rows:
+            if newest or event.step not in found:
+                found[event.step] = event.value
+        steps = sorted(found) if ordered else list(found)
+        curves[tag] = (torch.tensor(steps, dtype=torch.int64), torch.tensor([found[s] for s in steps], dtype=dtype))
+    return curves
+
+
+@read_scalars.mistake("Where a step was written twice you keep the oldest value. The newest counts.")
+def keeps_the_oldest(logdir):
+    return _read(logdir, newest=False)
+
+
+@read_scalars.mistake(
+    "You take the value that was *read* last. Files are read by name, and `…9…` comes after `…10…`: compare `wall_time`."
+)
+def trusts_the_order_of_files(logdir):
+    return _read(logdir, by_time=False)
+
+
+@read_scalars.mistake("The steps are in the order in which they were written. Sort them, and the values with them.")
+def does_not_sort(logdir):
+    return _read(logdir, ordered=False)
+
+
+@read_scalars.mistake("Only one event file was read. A run that was continued has several: read all in the directory.")
+def reads_one_file(logdir):
+    return _read(logdir, first_file=True)
+
+
+@read_scalars.mistake("The values are float32, the default for lists of floats. Say `dtype=torch.float64`.")
+def values_in_float32(logdir):
+    return _read(logdir, dtype=torch.float32)
+
+
+@read_scalars.mistake("Steps that were written twice stand there twice. Each step once, with its newest value.")
+def keeps_duplicates(logdir):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(logdir)).Reload()
+    curves = {}
+    for tag in events.Tags()["scalars"]:
+        rows = sorted(events.Scalars(tag), key=lambda event: (event.step, event.wall_time))
+        steps, values = [event.step for event in rows], [event.value for event in rows]
+        curves[tag] = (torch.tensor(steps, dtype=torch.int64), torch.tensor(values, dtype=torch.float64))
+    return curves
+
+
+def _run(tag, *values):
+    """The events of one run: one value per step."""
+    return [(tag, step, value, 10.0 + step) for step, value in enumerate(values)]
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "`[path for path in Path(logdir).iterdir() if path.is_dir()]` are the runs; `path.name` is a run's name. Sort them.",
+        "Find the best value of each run first, as a dictionary {name: value}; then compare the runs. `Tags()['scalars']` "
+        "tells whether a run has the tag.",
+        "Drop NaN before you compare: no comparison with NaN is true. `max(best, key=best.get)` takes the first of equals.",
+    ],
+    probe=call_with_logs,
+)
+def best_run(rng):
+    """Trials for the run whose best value of a tag is best. `logdir` describes files: {run/name: [(tag, step, ...)]}."""
+    file = events_file(1)
+    low, middle, high = sorted(rng.uniform(3).tolist())
+    yield trial(
+        "best in the middle of its run",
+        logdir={
+            f"a/{file}": _run("accuracy", low, high, low),
+            f"b/{file}": _run("accuracy", low, low, middle),
+            f"c/{file}": _run("accuracy", middle, low),
+        },
+        tag="accuracy",
+        mode="max",
+    )
+    yield trial(
+        "the smallest loss",
+        logdir={
+            f"lr=0.1/{file}": _run("loss", high, low, high),
+            f"lr=0.2/{file}": _run("loss", 2.0 + high, middle),
+            f"lr=0.3/{file}": _run("loss", middle, high),
+        },
+        tag="loss",
+        mode="min",
+    )
+    yield trial(
+        "a run without the tag",
+        logdir={
+            f"x/{file}": _run("loss", 9.0),
+            f"y/{file}": _run("accuracy", low),
+            f"z/{file}": _run("accuracy", high),
+        },
+        tag="accuracy",
+        mode="max",
+    )
+    yield trial(
+        "values below zero, largest",
+        logdir={f"x/{file}": _run("reward", -3.0 - high, -2.0), f"y/{file}": _run("reward", -1.0 - low)},
+        tag="reward",
+        mode="max",
+    )
+    yield trial(
+        "two runs share the best value",
+        logdir={f"b/{file}": _run("loss", 3.0, 1.0), f"c/{file}": _run("loss", 1.0), f"a/{file}": _run("loss", 2.0)},
+        tag="loss",
+        mode="min",
+    )
+    yield trial(
+        "values that are NaN",
+        logdir={
+            f"a/{file}": _run("loss", math.nan, math.nan),
+            f"b/{file}": _run("loss", math.nan, 2.0 + high),
+            f"c/{file}": _run("loss", 1.0 + low, math.nan),
+        },
+        tag="loss",
+        mode="min",
+    )
+    yield trial(
+        "files above and below the runs",
+        logdir={
+            file: _run("accuracy", 5.0),
+            "notes.txt": None,
+            f"a/{file}": _run("accuracy", 0.4),
+            f"b/{file}": _run("accuracy", 0.3),
+            f"b/deeper/{file}": _run("accuracy", 0.9),
+        },
+        tag="accuracy",
+        mode="max",
+    )
+    yield trial(
+        "two files in a run, mode left out",
+        logdir={
+            f"a/{events_file(1)}": _run("accuracy", 0.2, 0.8),
+            f"a/{events_file(2)}": [("accuracy", 2, 0.1, 99.0)],
+            f"b/{events_file(1)}": _run("accuracy", 0.5),
+        },
+        tag="accuracy",
+    )
+    yield trial("no run has the tag", logdir={f"a/{file}": _run("loss", 1.0)}, tag="accuracy", mode="max")
+    yield trial("no runs", logdir={"notes.txt": None}, tag="loss", mode="min")
+
+
+def _best(logdir, tag, mode, of_run=None, path=False, key="scalars", skip_nan=True):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    better = max if mode == "max" else min
+    best = {}
+    for run in sorted(one for one in Path(logdir).iterdir() if one.is_dir()):
+        events = EventAccumulator(str(run)).Reload()
+        if tag not in events.Tags()["scalars"]:
+            continue
+        values = [event.value for event in events.Scalars(tag)]
+        if skip_nan:
+            values = [value for value in values if value == value]
+        if values:
+            best[run.name] = (of_run or better)(values)
+    return better(best, key=best.get) if best else None
+
+
+@best_run.mistake(
+    "You compare the *last* values. A run's best value may lie earlier: that is why one keeps checkpoints."
+)
+def compares_the_last(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, of_run=lambda values: values[-1])
+
+
+@best_run.mistake("`mode` is ignored: with `min`, the smallest value is best.")
+def always_max(logdir, tag, mode="max"):
+    return _best(logdir, tag, "max")
+
+
+@best_run.mistake(
+    "With `min` you look for the smallest of the runs' *largest* values. The best value of a run is then its smallest."
+)
+def min_of_max(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, of_run=max)
+
+
+@best_run.mistake("A NaN won, or kept others from winning: no comparison with NaN is true. Drop NaN values first.")
+def trips_over_nan(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, skip_nan=False)
+
+
+@best_run.mistake("You compare the means of the runs. Asked is the best single value of each run.")
+def compares_means(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, of_run=lambda values: sum(values) / len(values))
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "Start from the steps of the first run, and keep those that occur in every other run: `torch.isin(a, b)` is a "
+        "mask of the length of a.",
+        "For each run, take the values at the common steps: `values[torch.isin(steps, common)]`. Then `torch.stack`.",
+        "Axis 0 of the stack counts the runs. `std(dim=0, correction=0)` divides by their number.",
+    ],
+)
+def seed_band(rng):
+    """Trials for the mean and the spread over several runs, at the steps that all of them have."""
+
+    def run(*steps):
+        return torch.tensor(steps, dtype=torch.int64), rng.normal(len(steps), dtype=torch.float64)
+
+    yield trial("the same steps", runs=[run(0, 1, 2, 3), run(0, 1, 2, 3), run(0, 1, 2, 3)])
+    yield trial("one run ended early", runs=[run(0, 10, 20, 30), run(0, 10), run(0, 10, 20)])
+    yield trial("logged at different intervals", runs=[run(0, 4, 8, 12), run(0, 2, 4, 6, 8, 10, 12, 14)])
+    yield trial("steps missing in the middle", runs=[run(1, 2, 5, 9), run(0, 2, 3, 5, 8, 9), run(2, 4, 9, 11)])
+    yield trial("one run", runs=[run(3, 4, 7)])
+    yield trial("one common step", runs=[run(0, 5), run(5, 6, 7)])
+    yield trial("no common step", runs=[run(0, 2, 4), run(1, 3)])
+    yield trial("a run without values", runs=[run(0, 1), run()])
+
+
+def _band(runs, correction=0, dim=0):
+    common = sorted(set.intersection(*[set(steps.tolist()) for steps, _ in runs]))
+    table = torch.stack([torch.stack([v[s == step][0] for step in common]) if common else v[:0] for s, v in runs])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks on standard deviations of nothing
+        return torch.tensor(common, dtype=torch.int64), table.mean(dim=dim), table.std(dim=dim, correction=correction)
+
+
+@seed_band.mistake(
+    "The standard deviation divides by the number of runs − 1. Here it divides by their number: `correction=0`."
+)
+def sample_deviation(runs):
+    return _band(runs, correction=1)
+
+
+@seed_band.mistake(
+    "You cut all runs to the length of the shortest and compare by *position*. Equal positions may be different steps."
+)
+def by_position(runs):
+    shortest = min(len(steps) for steps, _ in runs)
+    table = torch.stack([values[:shortest] for _, values in runs])
+    mean = table.mean(dim=0)
+    return runs[0][0][:shortest], mean, (table - mean).square().mean(dim=0).sqrt()
+
+
+@seed_band.mistake("You averaged over the steps, one mean per run. Average over the runs, one mean per step: `dim=0`.")
+def over_the_steps(runs):
+    return _band(runs, dim=1)
+
+
+@seed_band.mistake("Steps that only some runs have are there as well. Keep those that all runs have.")
+def all_steps(runs):
+    union = sorted(set().union(*[set(steps.tolist()) for steps, _ in runs]))
+    groups = [torch.cat([v[s == step] for s, v in runs]) for step in union]
+    empty = torch.zeros(0, dtype=torch.float64)
+    mean = torch.stack([group.mean() for group in groups]) if groups else empty
+    std = torch.stack([group.std(correction=0) for group in groups]) if groups else empty
+    return torch.tensor(union, dtype=torch.int64), mean, std
+
+
+@seed_band.mistake("The last is the variance. The standard deviation is its root.")
+def variance(runs):
+    common, mean, std = _band(runs)
+    return common, mean, std.square()
+
+
+class _Raises(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("this layer is broken")
+
+
+def project_to_recorder(function, arguments):
+    """A probe: what reached the projector, what the function raised, and the model's modes, hooks and buffers afterwards."""
+    model = arguments["model"]
+    writer = Recorder()
+    raised = None
+    try:
+        result = apply(function, arguments | {"writer": writer})
+    except RuntimeError as error:
+        if str(error) != "this layer is broken":
+            raise
+        result, raised = None, str(error)
+    return {
+        "result": collect(result),
+        "written": collect([call for call in writer.calls if call[0] == "add_embedding"]),
+        "error that came out": raised,
+        "modules in train mode afterwards": [name for name, module in model.named_modules() if module.training],
+        "hooks left": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()),
+        "state afterwards": collect(dict(model.state_dict())),
+        "images afterwards": collect(arguments["images"]),
+    }
+
+
+def _fill(rng, model):
+    """Parameters and statistics from `rng`, so that they are the same on every machine."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(rng.normal(*parameter.shape))
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(1 + rng.uniform(*buffer.shape) if "var" in name else rng.normal(*buffer.shape))
+    return model
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=20,
+    hints=[
+        "`model.get_submodule(layer).register_forward_hook(f)` calls `f(module, inputs, output)` after the layer; what it "
+        "returns has `.remove()`. Let f append the output to a list.",
+        "Before anything else, note the mode of each module: `[(m, m.training) for m in model.modules()]`. Run the model "
+        "in `try`, and undo everything in `finally`: that also runs after an error.",
+        "An in-place layer that comes next writes into the tensor you caught: keep `output.clone()`. `torch.no_grad()` "
+        "leaves no graph; `flatten(1)` gives (n, d).",
+    ],
+    probe=project_to_recorder,
+)
+def embed(rng):
+    """Trials for the features of a layer on their way to the projector."""
+
+    def names(n):
+        return [("shirt", "coat", "bag")[number] for number in rng.integers(0, 3, n).tolist()]
+
+    def small():
+        return _fill(rng, nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)))
+
+    def convolutional():
+        body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(0.5))
+        model = nn.Sequential(body, nn.Flatten(), nn.Linear(8, 3))
+        return _fill(rng, model)
+
+    def images(n, *shape):
+        return rng.uniform(n, *shape)
+
+    yield trial("a linear layer", writer=None, model=small(), layer="1", images=images(4, 1, 3, 4), labels=names(4))
+    yield trial(
+        "a model in eval mode", writer=None, model=small().eval(), layer="2", images=images(3, 3, 2, 2), labels=names(3)
+    )
+    yield trial(
+        "feature maps, and a layer in place after them",
+        writer=None,
+        model=convolutional(),
+        layer="0.1",
+        images=images(5, 1, 4, 4),
+        labels=names(5),
+    )
+    yield trial(
+        "after dropout", writer=None, model=convolutional(), layer="0.3", images=images(2, 1, 4, 4), labels=names(2)
+    )
+    partly = convolutional()
+    partly.get_submodule("0.1").eval()
+    yield trial(
+        "one layer in eval mode on purpose",
+        writer=None,
+        model=partly,
+        layer="2",
+        images=images(3, 1, 4, 4),
+        labels=names(3),
+    )
+    yield trial("one image", writer=None, model=small(), layer="3", images=images(1, 1, 3, 4), labels=names(1))
+    broken = nn.Sequential(*small(), _Raises())
+    yield trial(
+        "a model that raises an error", writer=None, model=broken, layer="1", images=images(2, 1, 3, 4), labels=names(2)
+    )
+
+
+def _embed(writer, model, layer, images, labels, clone=True, flat=True, evaluate=True, restore="each", graph=False,
+           clean="always", output=False):  # fmt: skip
+    caught = []
+    modes = [(module, module.training) for module in model.modules()]
+    keep = torch.clone if clone else (lambda output: output)
+    hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: caught.append(keep(output)))
+    training = model.training
+
+    def undo():
+        hook.remove()
+        if restore == "each":
+            for module, mode in modes:
+                module.training = mode
+        elif restore == "all":
+            model.train(training)
+        elif restore == "train":
+            model.train()
+
+    done = False
+    try:
+        with torch.set_grad_enabled(graph):
+            result = (model.eval() if evaluate else model)(images)
+        done = True
+    finally:
+        if clean == "always" or (clean == "after success" and done):
+            undo()
+        elif clean == "modes only":
+            for module, mode in modes:
+                module.training = mode
+    features = result if output else caught[0]
+    writer.add_embedding(features.flatten(1) if flat else features, metadata=labels, label_img=images)
+
+
+@embed.mistake("The model computes in train mode: dropout and batch norm change the features. `model.eval()` first.")
+def in_train_mode(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, evaluate=False)
+
+
+@embed.mistake("The model stays in eval mode, and the training that goes on trains without dropout. Put the mode back.")
+def stays_in_eval(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, restore="none")
+
+
+@embed.mistake(
+    "`model.train()` at the end: a model that was in eval mode is now in train mode. Put back what was there."
+)
+def always_trains(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, restore="train")
+
+
+@embed.mistake(
+    "`model.train(mode)` sets *every* module. A layer that was in eval mode on purpose is in train mode now: note the "
+    "mode of each."
+)
+def one_mode_for_all(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, restore="all")
+
+
+@embed.mistake("The hook stays on the layer, and is called at every later pass. Remove it, after an error too.")
+def leaves_the_hook(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, clean="modes only")
+
+
+@embed.mistake("After an error of the model, the hook and the eval mode stay. Undo both in `finally`.")
+def cleans_only_after_success(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, clean="after success")
+
+
+@embed.mistake(
+    "The next layer works in place, and wrote into the tensor that you caught. Keep a copy: `output.clone()`."
+)
+def keeps_no_copy(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, clone=False)
+
+
+@embed.mistake("The features are not flattened. The projector wants one row of numbers per image, (n, d).")
+def not_flattened(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, flat=False)
+
+
+@embed.mistake("The features still belong to a graph. Compute them under `torch.no_grad()`, or detach them.")
+def with_graph(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, graph=True)
+
+
+@embed.mistake("This is the model's output, the logits. Asked is the output of the layer with the given name.")
+def takes_the_logits(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, output=True)
+
+
+# Debug --------------------------------------------------------------------------------------------------------------
+
+
+class _KeepsTypes(Recorder):
+    """Notes for each scalar also what type it came as, and the graph it keeps alive."""
+
+    def add_scalar(self, tag, scalar_value, global_step=None, *rest, **named):
+        super().add_scalar(tag, scalar_value, global_step, *rest, **named)
+        kind = "float" if isinstance(scalar_value, float) else type(scalar_value).__name__
+        self.calls[-1] = (*self.calls[-1], kind)
+
+
+def train_beside_recorder(function, arguments):
+    """A probe: build the network and its optimiser, train, and report what was written, the weights and the mode."""
+    model = arguments["model"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=arguments["optimizer"])
+    writer = _KeepsTypes()
+    graphs = []
+    hook = model.register_forward_hook(
+        lambda module, inputs, output: graphs.append((module.training, output.requires_grad))
+    )
+    result = apply(function, arguments | {"optimizer": optimizer, "writer": writer})
+    hook.remove()
+    return {
+        "result": collect(result),
+        "written (value, step, type)": _by_tag([call for call in writer.calls if call[0] == "add_scalar"]),
+        "passes (train mode, with a graph)": collect(graphs),
+        "weights and statistics afterwards": collect(dict(model.state_dict())),
+        "in train mode afterwards": model.training,
+    }
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "Run the program in your head for two epochs, and write down mode and step at each line.",
+        "`enumerate` starts at 0 in each epoch. Count the batches yourself, in a variable made before the first epoch.",
+        "Who puts the model back into train mode? And what is it that `loss` holds besides a number?",
+    ],
+    probe=train_beside_recorder,
+)
+def train_and_log(rng):
+    """Trials for a loop that trains and logs. `optimizer` is the learning rate of the SGD that it gets."""
+
+    def network(features):
+        model = nn.Sequential(nn.Linear(features, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
+        return _fill(rng, model)
+
+    def batches(count, n, features):
+        return [(rng.normal(n, features), rng.normal(n, 1)) for _ in range(count)]
+
+    def setting(count, n, features, epochs):
+        return {
+            "model": network(features),
+            "batches": batches(count, n, features),
+            "validation": (rng.normal(5, features), rng.normal(5, 1)),
+            "optimizer": 0.05,
+            "writer": None,
+            "epochs": epochs,
+        }
+
+    yield trial("three batches, two epochs", **setting(3, 4, 3, 2))
+    yield trial("one batch per epoch", **setting(1, 6, 2, 3))
+    yield trial("one epoch", **setting(2, 3, 2, 1))
+    in_eval = setting(2, 4, 2, 2)
+    in_eval["model"].eval()
+    yield trial("a model that comes in eval mode", **in_eval)
+
+
+def _train(model, batches, validation, optimizer, writer, epochs, restart=False, stuck=False, by_epoch=False,
+           tensors=False, graph=False, no_eval=False, one_late=False):  # fmt: skip
+    number = (lambda loss: loss) if tensors else (lambda loss: loss.item())
+    seen = 0
+    if not stuck:
+        model.train()
+    for epoch in range(epochs):
+        if not stuck:
+            model.train()
+        for index, (x, y) in enumerate(batches):
+            loss = F.mse_loss(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen += one_late
+            writer.add_scalar("loss/train", number(loss), index if restart else seen)
+            seen += not one_late
+        if not no_eval:
+            model.eval()
+        x, y = validation
+        with torch.set_grad_enabled(graph):
+            loss = F.mse_loss(model(x), y)
+        writer.add_scalar("loss/validation", number(loss), epoch if by_epoch else seen)
+    if not stuck:
+        model.train()
+
+
+@train_and_log.mistake(
+    "The step of `loss/train` starts at 0 in each epoch, so the epochs are drawn over each other. Count batches through."
+)
+def step_starts_anew(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, restart=True)
+
+
+@train_and_log.mistake(
+    "After the first validation the model stays in eval mode. Call `model.train()` at the start of each epoch, and at "
+    "the end."
+)
+def stays_in_eval_mode(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, stuck=True)
+
+
+@train_and_log.mistake(
+    "`loss/validation` is written at the number of the epoch, far left of the training loss it belongs to. Use the number "
+    "of batches so far."
+)
+def validation_by_epoch(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, by_epoch=True)
+
+
+@train_and_log.mistake("The writer gets tensors. `.item()` makes a float, which keeps no graph alive.")
+def logs_tensors(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, tensors=True)
+
+
+@train_and_log.mistake("The validation builds a graph that nobody uses. Compute it under `torch.no_grad()`.")
+def validates_with_graph(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, graph=True)
+
+
+@train_and_log.mistake(
+    "The first batch is written at step 1. The step is the number of batches trained on *before*: 0."
+)
+def counts_from_one(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, one_late=True)
+
+
+@train_and_log.mistake(
+    "The validation runs in train mode, and moves the statistics of batch norm. `model.eval()` first."
+)
+def validates_in_train_mode(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, no_eval=True)
+
+
+# Build --------------------------------------------------------------------------------------------------------------
+
+
+def drive_throttled(cls, arguments):
+    """A probe: construct the class around a Recorder, make the calls, and report what came through before and at the end."""
+    inner = Recorder()
+    throttled = apply(cls, {"writer": inner, "every": arguments["every"]})
+    for tag, value, step in arguments["calls"]:
+        throttled.add_scalar(tag, value, step)
+    before = len(inner.calls)
+    throttled.close()
+    at_the_end = inner.calls[before:]
+    return {
+        "passed on at once": collect(inner.calls[:before]),
+        "passed on by close()": _by_tag([call for call in at_the_end if call[0] == "add_scalar"]),
+        "calls of the writer's close()": sum(call == ("close",) for call in inner.calls),
+        "close() comes last": inner.calls[-1:] == [("close",)],
+    }
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "What must be kept between two calls? For each tag, how often it was called, and its last call if held back: two "
+        "dictionaries.",
+        "With `count` calls of this tag before, pass on if `count % every == 0`. The step plays no part in it.",
+        "A call that is passed on makes the one held back before it old news: forget that one. `close()` passes on what is "
+        "still held, then closes.",
+    ],
+    probe=drive_throttled,
+)
+def ThrottledWriter(rng):
+    """Trials for a writer that passes on every `every`-th value: it gets `calls`, then `close()`."""
+
+    def calls(tag, steps):
+        return [(tag, value, step) for value, step in zip(rng.normal(len(steps)).tolist(), steps, strict=True)]
+
+    yield trial("one tag, the last held back", every=3, calls=calls("loss", range(10, 15)))
+    yield trial("one tag, the last passed on", every=3, calls=calls("loss", range(7)))
+    loss, rate = calls("loss", range(6)), calls("lr", range(0, 60, 10))
+    both = [call for pair in zip(loss, rate, strict=True) for call in pair]
+    yield trial("two tags in turn", every=2, calls=both)
+    rare = calls("loss", range(0, 4)) + calls("accuracy", [4]) + calls("loss", range(4, 6)) + calls("accuracy", [6])
+    yield trial("one tag is rarer", every=4, calls=rare)
+    yield trial("every call", every=1, calls=calls("loss", range(4)))
+    yield trial("more than there are calls", every=100, calls=calls("loss", [5, 6, 7]))
+    yield trial("steps with gaps", every=2, calls=calls("loss", [1, 3, 9, 27, 81]))
+    yield trial("one call", every=5, calls=calls("loss", [3]))
+    yield trial("no call", every=5, calls=[])
+
+
+class _Throttled:
+    """What the mistakes of ThrottledWriter share."""
+
+    shared, offset, by_step, keep, hold, finish = False, 0, False, False, True, True
+
+    def __init__(self, writer, every):
+        self.writer, self.every, self.counts, self.held = writer, every, {}, {}
+
+    def add_scalar(self, tag, value, step):
+        key = "all" if self.shared else tag
+        count = self.counts.get(key, 0)
+        self.counts[key] = count + 1
+        if ((step if self.by_step else count) + self.offset) % self.every == 0:
+            self.writer.add_scalar(tag, value, step)
+            self.held.pop(tag, None)
+        else:
+            self.held[tag] = (value, step)
+        if self.keep:
+            self.held[tag] = (value, step)
+
+    def close(self):
+        if self.hold:
+            for tag, (value, step) in self.held.items():
+                self.writer.add_scalar(tag, value, step)
+        if self.finish:
+            self.writer.close()
+
+
+@ThrottledWriter.mistake(
+    "All tags share one count, so that what passes depends on the other tags. Count each separately."
+)
+class CountsAllTogether(_Throttled):
+    shared = True
+
+
+@ThrottledWriter.mistake(
+    "The first call of a tag is held back. Test before counting: with `count` calls *before* this one, `count % every`."
+)
+class SkipsTheFirst(_Throttled):
+    offset = 1
+
+
+@ThrottledWriter.mistake("You look at the step. Steps may have gaps or start anywhere: count the *calls* of each tag.")
+class LooksAtTheStep(_Throttled):
+    by_step = True
+
+
+@ThrottledWriter.mistake("`close()` writes the last value again although it was passed on already.")
+class RepeatsTheLast(_Throttled):
+    keep = True
+
+
+@ThrottledWriter.mistake("The last value that was held back never arrives: `close()` has to pass it on.")
+class LosesTheLast(_Throttled):
+    hold = False
+
+
+@ThrottledWriter.mistake("The writer inside stays open. Close it at the end of `close()`.")
+class LeavesItOpen(_Throttled):
+    finish = False
+
+
+def call_with_file(function, arguments):
+    """A probe: write the file that `path` describes, and call the function with its path."""
+    records, cut, as_text = arguments["path"]
+    content = b"".join(_record(bytes(record)) for record in records)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, events_file(1))
+        path.write_bytes(content[: len(content) - cut])
+        result = apply(function, {"path": str(path) if as_text else path})
+    if isinstance(result, list):
+        result = [list(one) if isinstance(one, bytes) else Typed(type(one).__name__) for one in result]
+    return {"result": collect(result)}
+
+
+def _record(data):
+    """One record, with checksums that nobody is asked to check."""
+    return struct.pack("<Q", len(data)) + b"\xfe\xca\xad\xde" + data + b"\xef\xbe\xfe\xca"
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "Open the file with mode `rb`. `file.read(12)` gives the next 12 bytes, or as many as are left.",
+        "`struct.unpack_from('<Q', start)` returns a tuple of one number, the length n. The data and its checksum are the "
+        "next n + 4 bytes.",
+        "Two places to stop: fewer than 12 bytes were left for a length and its checksum, or fewer than n + 4 after it.",
+    ],
+    probe=call_with_file,
+)
+def read_records(rng):
+    """Trials for reading an event file. `path` describes it: (bytes of each record, bytes cut off, path as a str)."""
+
+    def records(*lengths):
+        return [rng.integers(0, 256, length).tolist() for length in lengths]
+
+    yield trial("three records", path=(records(5, 2, 9), 0, False))
+    yield trial("the path as a str", path=(records(3, 4), 0, True))
+    yield trial("a long record: its length takes two bytes", path=(records(300, 1), 0, False))
+    yield trial("an empty record in the middle", path=(records(2, 0, 3), 0, True))
+    yield trial("cut in the last checksum", path=(records(4, 6), 1, False))
+    yield trial("the last checksum is missing", path=(records(4, 6), 4, False))
+    yield trial("cut in the data", path=(records(4, 6, 8), 7, True))
+    yield trial("data missing", path=(records(3, 6), 10, False))
+    yield trial("cut in the checksum of the length", path=(records(7, 6), 12, False))
+    yield trial("the checksum of the length is missing", path=(records(3, 5), 13, False))
+    yield trial("cut in the length", path=(records(3, 5), 20, False))
+    yield trial("a single record, cut", path=(records(5), 3, True))
+    yield trial("an empty file", path=([], 0, False))
+
+
+def _records(path, size=8, code="<Q", data=12, tail=4, whole=True, keep_all=False):
+    content = Path(path).read_bytes()
+    found, start = [], 0
+    while start + data <= len(content):
+        (length,) = struct.unpack_from(code, content, start)
+        end = start + data + length
+        if whole and end + tail > len(content):
+            break
+        found.append(content[start + data : end])
+        start = end + tail
+    return found
+
+
+@read_records.mistake(
+    "A record whose last checksum is cut off counts as complete here. It ends only after the 4 bytes that follow the data."
+)
+def forgets_the_last_checksum(path):
+    content = Path(path).read_bytes()
+    found, start = [], 0
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        end = start + 12 + length
+        if end > len(content):
+            break
+        found.append(content[start + 12 : end])
+        start = end + 4
+    return found
+
+
+@read_records.mistake(
+    "The last record is returned though it is incomplete: a slice past the end is short, without error."
+)
+def keeps_the_incomplete(path):
+    return _records(path, whole=False)
+
+
+@read_records.mistake(
+    "An incomplete record ends your program with an error. A file that is still written may end anywhere: test first "
+    "whether the bytes are there."
+)
+def fails_at_the_end(path):
+    content = Path(path).read_bytes()
+    found, start = [], 0
+    while start < len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        end = start + 12 + length
+        struct.unpack_from("<I", content, end)
+        found.append(content[start + 12 : end])
+        start = end + 4
+    return found
+
+
+@read_records.mistake(
+    "The checksum of the length is taken for data. The data begins 12 bytes after the record: 8 of length, 4 of checksum."
+)
+def skips_no_checksum(path):
+    content = Path(path).read_bytes()
+    found, start = [], 0
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        if start + 12 + length + 4 > len(content):
+            break
+        found.append(content[start + 8 : start + 8 + length])
+        start += 12 + length + 4
+    return found
+
+
+@read_records.mistake("The length is read with its highest byte first, which makes it huge. `<` is lowest byte first.")
+def reads_big_endian(path):
+    return _records(path, code=">Q")

@@ -1,0 +1,364 @@
+"""Odd answers to chapter 6: right ones in other styles, which must pass, and plausible wrong ones, which must not."""
+
+import io
+import math
+import re
+import struct
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+from autograder.attempt import attempt
+from autograder.exercise import all_exercises
+from autograder.judge import Status, judge
+from tests.autograder.book import solution
+
+
+def _read_by_hand(logdir):
+    """All events of all files, oldest first, without EventAccumulator."""
+    events = [e for f in Path(logdir).glob("*tfevents*") for e in LegacyEventFileLoader(str(f)).Load()]
+    found = defaultdict(dict)
+    for event in sorted(events, key=lambda e: e.wall_time):
+        for value in event.summary.value:
+            found[value.tag][event.step] = value.simple_value
+    return {
+        tag: (torch.tensor(sorted(v), dtype=torch.long), torch.tensor([v[s] for s in sorted(v)], dtype=torch.double))
+        for tag, v in found.items()
+    }
+
+
+def _best_with_numpy(logdir, tag, mode="max", *, verbose=False):
+    best, name = None, None
+    for run in sorted(p for p in Path(logdir).glob("*") if p.is_dir()):
+        events = EventAccumulator(str(run)).Reload()
+        try:
+            values = np.array([e.value for e in events.Scalars(tag)])
+        except KeyError:
+            continue
+        if np.isnan(values).all():
+            continue
+        value = np.nanmax(values) if mode == "max" else np.nanmin(values)
+        if best is None or (value > best if mode == "max" else value < best):
+            best, name = value, run.name
+    return name
+
+
+def _by_numpy_place(images, columns):
+    n, c, h, w = images.shape
+    grid = np.zeros((c, math.ceil(n / columns) * h, columns * w), images.numpy().dtype)
+    for i, image in enumerate(images.numpy()):
+        row, column = divmod(i, columns)
+        grid[:, row * h : (row + 1) * h, column * w : (column + 1) * w] = image
+    return torch.from_numpy(grid)
+
+
+def _by_cat(images, columns):
+    if len(images) == 0:
+        return images.new_zeros(images.shape[1], 0, columns * images.shape[3])
+    padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -len(images) % columns))
+    return torch.cat([torch.cat(list(row), dim=2) for row in padded.split(columns)], dim=1)
+
+
+def _norm_of_norms(writer, model, step):
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    total = torch.nn.utils.get_total_norm(list(gradients.values()))
+    writer.add_scalar(scalar_value=total, tag="grad_norm", global_step=torch.tensor(step))
+    for name in reversed(list(gradients)):
+        writer.add_histogram(tag="gradients/" + name, values=gradients[name].numpy(), global_step=step, bins="auto")
+
+
+def _norm_by_clipping(writer, model, step):
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            writer.add_histogram(f"gradients/{name}", parameter.grad.flatten(), step)
+    writer.add_scalar("grad_norm", torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf).item(), step)
+    writer.flush()
+
+
+def _clips_to_one(writer, model, step):
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            writer.add_histogram(f"gradients/{name}", parameter.grad, step)
+    writer.add_scalar("grad_norm", torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item(), step)
+
+
+def _closed_form(values, weight):
+    n = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    lags = n[:, None] - n  # (n, n)
+    powers = torch.where(lags >= 0, (1 - weight) * torch.tensor(weight, dtype=torch.float64) ** lags.clamp(min=0), 0.0)
+    return powers @ values / (1 - weight**n)
+
+
+def _smooth_list(values, weight):
+    s, out = 0.0, []
+    for i, x in enumerate(values.tolist(), start=1):
+        s += (1 - weight) * (x - s)
+        out.append(s / (1 - weight**i))
+    return torch.tensor(out, dtype=torch.float64)
+
+
+def _band_by_sets(runs):
+    tables = [dict(zip(s.tolist(), v.tolist(), strict=True)) for s, v in runs]
+    steps = sorted(set(tables[0]).intersection(*tables))
+    table = np.array([[t[s] for s in steps] for t in tables], dtype=np.float64).reshape(len(runs), len(steps))
+    return torch.tensor(steps, dtype=torch.int64), torch.from_numpy(table.mean(0)), torch.from_numpy(table.std(0))
+
+
+def _embed_with_inference(writer, model, layer, images, labels):
+    modes = {name: module.training for name, module in model.named_modules()}
+    found = {}
+
+    def keep(module, inputs, output):
+        found["x"] = output.detach().flatten(start_dim=1).clone()
+
+    handle = dict(model.named_modules())[layer].register_forward_hook(keep)
+    try:
+        model.eval()
+        for _ in range(2):  # twice is wasteful, and right
+            model(images)
+    finally:
+        handle.remove()
+        for name, module in model.named_modules():
+            module.training = modes[name]
+    writer.add_embedding(found["x"], labels, images, 3, "features")
+
+
+def _embed_in_batches(writer, model, layer, images, labels):
+    parts, modes = [], [m.training for m in model.modules()]
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: parts.append(o.detach().clone()))
+    try:
+        model.eval()
+        with torch.no_grad():
+            for image in images:
+                model(image[None])
+    finally:
+        handle.remove()
+        for module, mode in zip(model.modules(), modes, strict=True):
+            module.training = mode
+    writer.add_embedding(torch.cat(parts).flatten(1), metadata=labels, label_img=images)
+
+
+def _embed_numbers(writer, model, layer, images, labels):
+    writer.add_embedding(images.flatten(1), metadata=labels, label_img=images)
+
+
+def _train_counting_seen(model, batches, validation, optimizer, writer, epochs):
+    model.train()
+    loss_fn = torch.nn.MSELoss()
+    for epoch in range(epochs):
+        for i, batch in enumerate(batches):
+            optimizer.zero_grad()
+            loss = loss_fn(model(batch[0]), batch[1])
+            loss.backward()
+            optimizer.step()
+            writer.add_scalar("loss/train", float(loss.detach()), global_step=epoch * len(batches) + i)
+        model.train(False)
+        with torch.inference_mode():
+            value = loss_fn(model(validation[0]), validation[1]).item()
+        model.train()
+        writer.add_scalar(tag="loss/validation", scalar_value=value, global_step=(epoch + 1) * len(batches))
+        writer.flush()
+
+
+def _train_that_forgets_zero_grad(model, batches, validation, optimizer, writer, epochs):
+    step = 0
+    for _ in range(epochs):
+        model.train()
+        for x, y in batches:
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            writer.add_scalar("loss/train", loss.item(), step)
+            step += 1
+        model.eval()
+        with torch.no_grad():
+            writer.add_scalar("loss/validation", F.mse_loss(model(validation[0]), validation[1]).item(), step)
+    model.train()
+
+
+class _ThrottledWithCounter:
+    def __init__(self, writer, every, quiet=True):
+        self._inner, self._every, self._n, self._last = writer, every, Counter(), {}
+
+    def add_scalar(self, tag, value, step=None):
+        passed = self._n[tag] % self._every == 0
+        if passed:
+            self._inner.add_scalar(tag=tag, scalar_value=value, global_step=step)
+        self._last[tag] = None if passed else (value, step)
+        self._n.update([tag])
+
+    def close(self):
+        for tag in sorted(self._last, reverse=True):
+            if self._last[tag] is not None:
+                self._inner.add_scalar(tag, *self._last[tag])
+        self._inner.flush()
+        self._inner.close()
+
+
+class _ThrottledThatKeepsOne(_ThrottledWithCounter):
+    def close(self):
+        tag = list(self._last)[-1] if self._last else None
+        if tag and self._last[tag]:
+            self._inner.add_scalar(tag, *self._last[tag])
+        self._inner.close()
+
+
+def _records_by_slices(path):
+    data, out = Path(path).read_bytes(), []
+    view = io.BytesIO(data)
+    while True:
+        head = view.read(8)
+        if len(head) < 8 or len(view.read(4)) < 4:
+            return out
+        body = view.read(int.from_bytes(head, "little"))
+        if len(view.read(4)) < 4:
+            return out
+        out.append(body)
+
+
+def _records_of_short_length(path):
+    data, out, i = Path(path).read_bytes(), [], 0
+    while i + 12 <= len(data) and i + 16 + data[i] <= len(data):  # one byte of the length
+        out.append(data[i + 12 : i + 12 + data[i]])
+        i += 16 + data[i]
+    return out
+
+
+RIGHT = {
+    "run_name": {
+        "one expression": lambda hparams: (
+            re.sub(
+                "/",
+                "-",
+                ",".join(f"{k}={format(v, 'g') if type(v) is float else v}" for k, v in sorted(hparams.items())),
+            )
+            if hparams
+            else "default"
+        ),
+        "other name of the parameter": lambda settings: solution(all_exercises()["run_name"])(settings),
+    },
+    "dead_units": {
+        "largest value": lambda activations: (
+            (activations.transpose(0, 1).flatten(1).amax(1) == 0).double().mean().item()
+        ),
+        "NumPy": lambda a: float(np.mean([not np.any(a.numpy()[:, unit]) for unit in range(a.shape[1])])),
+        "sums": lambda activations: sum(1 for unit in activations.unbind(1) if unit.sum() == 0) / activations.shape[1],
+    },
+    "filters_as_images": {
+        "in a loop": lambda weight: torch.stack(
+            [torch.full_like(f, 0.5) if f.max() == f.min() else (f - f.min()) / (f.max() - f.min()) for f in weight]
+        ),
+        "NaN to a half": lambda w: (
+            (w - w.flatten(1).min(1).values.view(-1, 1, 1, 1)) / (w.amax((1, 2, 3), True) - w.amin((1, 2, 3), True))
+        ).nan_to_num(0.5),
+    },
+    "image_grid": {"NumPy, place by place": _by_numpy_place, "cat": _by_cat},
+    "log_gradients": {"keywords and another order": _norm_of_norms, "clip_grad_norm_ to infinity": _norm_by_clipping},
+    "smooth": {"closed form": _closed_form, "a list": _smooth_list},
+    "read_scalars": {"its own loader": _read_by_hand},
+    "best_run": {"NumPy": _best_with_numpy},
+    "seed_band": {"dictionaries and NumPy": _band_by_sets},
+    "embed": {"positional, run twice": _embed_with_inference, "image by image": _embed_in_batches},
+    "train_and_log": {"steps computed, another way to eval": _train_counting_seen},
+    "ThrottledWriter": {"a Counter, keywords": _ThrottledWithCounter},
+    "read_records": {"a stream": _records_by_slices},
+}
+
+WRONG = {
+    "run_name": {
+        "four digits": lambda hparams: ",".join(
+            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())
+        ).upper(),
+        "a trailing comma": lambda hparams: "".join(f"{k}={hparams[k]}," for k in sorted(hparams)),
+    },
+    "dead_units": {
+        "nearly zero": lambda activations: (
+            (activations.transpose(0, 1).flatten(1).amax(1) < 1e-6).float().mean().item()
+        ),
+        "a tensor": lambda activations: (activations.transpose(0, 1).flatten(1) == 0).all(1).float().mean(),
+        "the mean over places": lambda activations: (
+            (activations.flatten(2).mean(2) if activations.ndim > 2 else activations).eq(0).any(0).float().mean().item()
+        ),
+    },
+    "filters_as_images": {
+        "sigmoid": lambda weight: weight.sigmoid(),
+        "clamped": lambda weight: weight.clamp(0, 1),
+        "a small number against 0 / 0": lambda w: (
+            (w - w.amin((1, 2, 3), True)) / (w.amax((1, 2, 3), True) - w.amin((1, 2, 3), True) + 1e-2)
+        ),
+    },
+    "image_grid": {
+        "always float32": lambda images, columns: _by_cat(images, columns).float(),
+        "make_grid": lambda images, columns: __import__("torchvision").utils.make_grid(images, columns, padding=0),
+    },
+    "log_gradients": {
+        "clips": _clips_to_one,
+        "only the norm": lambda writer, model, step: writer.add_scalar(
+            "grad_norm", sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None) ** 0.5, step
+        ),
+    },
+    "smooth": {
+        "float32": lambda values, weight: _smooth_list(values, weight).float(),
+        "n from 0": lambda values, weight: _smooth_list(values, weight) * 1.01,
+        "in place": lambda values, weight: values.copy_(_smooth_list(values, weight)),
+    },
+    "read_scalars": {
+        "all folders below": lambda logdir: {
+            k: v for d in [Path(logdir), *Path(logdir).rglob("*/")] for k, v in _read_by_hand(d).items()
+        },
+        "int32": lambda logdir: {k: (s.int(), v) for k, (s, v) in _read_by_hand(logdir).items()},
+        "lists": lambda logdir: {k: (s.tolist(), v.tolist()) for k, (s, v) in _read_by_hand(logdir).items()},
+    },
+    "best_run": {
+        "the path": lambda logdir, tag, mode="max": (
+            str(Path(logdir) / name) if (name := _best_with_numpy(logdir, tag, mode)) else None
+        ),
+        "the last of equals": lambda logdir, tag, mode="max": (
+            "c" if _best_with_numpy(logdir, tag, mode) == "b" else _best_with_numpy(logdir, tag, mode)
+        ),
+    },
+    "seed_band": {"population and range": lambda runs: (*_band_by_sets(runs)[:2], _band_by_sets(runs)[2] * 2)},
+    "embed": {"the pictures themselves": _embed_numbers},
+    "train_and_log": {"gradients add up": _train_that_forgets_zero_grad},
+    "ThrottledWriter": {"only one tag at the end": _ThrottledThatKeepsOne},
+    "read_records": {
+        "one byte of length": _records_of_short_length,
+        "text": lambda path: [str(one) for one in _records_by_slices(path)],
+        "with the checksum": lambda path: [one + struct.pack("<I", 0) for one in _records_by_slices(path)],
+    },
+}
+
+
+def _cases(table):
+    return [pytest.param(n, f, id=f"{n}: {style}") for n, answers in table.items() for style, f in answers.items()]
+
+
+def _statuses(name, answer):
+    exercise = all_exercises()[name]
+    return [
+        judge(exercise, attempt(exercise, solution(exercise), seed), attempt(exercise, answer, seed)).status
+        for seed in range(3)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
+def test_a_right_answer_passes_in_any_style(name, answer):
+    assert _statuses(name, answer) == [Status.CORRECT] * 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
+def test_a_wrong_answer_fails_on_every_seed(name, answer):
+    assert Status.CORRECT not in _statuses(name, answer)
+
+
+@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
+def test_each_exercise_of_the_chapter_has_odd_answers(table):
+    assert set(table) == {e.name for e in all_exercises().values() if e.chapter == "tensorboard"}
