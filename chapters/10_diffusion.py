@@ -547,9 +547,9 @@ image_grid(
 # per scale, DDPM with 25 steps, and its results came with the course:
 
 # %%
-import json
+from course_utils.measured import measured
 
-results = json.loads(checkpoints.trained("fashion_unet").with_name("scheduler_comparison.json").read_text())
+results = measured("schedulers")
 for scale, result in results["scales"].items():
     print(f"scale {scale}: {result['share']:.0%} read as the label asked for")
 
@@ -867,6 +867,8 @@ image_grid(made, columns=8, alt="Eight small grey pictures of clothes of several
 # :::
 
 # %%
+import json
+
 folder = Path(tempfile.mkdtemp()) / "anything"
 anything.save_pretrained(folder)
 for path in sorted(folder.rglob("*.*")):

@@ -2,7 +2,7 @@
 
 For each scheduler and number of steps, the share of 100 samples that the classifier of `training/fashion_classifier.py`
 reads as the label asked for, and the seconds that it took. Then the same for some guidance scales. Writes
-`course_utils/checkpoints/scheduler_comparison.json`. Takes about eight minutes on one core.
+`course_utils/measured/schedulers.json`. Takes about eight minutes on one core.
 """
 
 import json
@@ -13,7 +13,7 @@ import diffusers
 import torch
 from safetensors.torch import load_file
 
-from course_utils import checkpoints
+from course_utils import checkpoints, measured
 from course_utils.diffusion import CLASSES, ClothesPipeline, fashion_unet
 from course_utils.networks import FashionCNN
 
@@ -29,7 +29,7 @@ SCHEDULERS = {  # class, and settings beside those of the training's scheduler
 STEPS = (5, 10, 25, 50, 100)
 SCALE = 2.0
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 6.0)  # with DDPM at 25 steps
-RESULTS = Path(checkpoints.__file__).parent / "scheduler_comparison.json"
+RESULTS = Path(measured.__file__).parent / "schedulers.json"
 
 
 def main() -> None:

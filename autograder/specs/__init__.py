@@ -22,8 +22,8 @@ CHAPTERS = [
     Chapter(3, "data", "Data pipelines"),
     Chapter(4, "modules", "nn.Module"),
     Chapter(5, "training", "Training loops"),
+    Chapter(6, "tensorboard", "TensorBoard"),
     Chapter(7, "attention", "Sequences and attention"),
     Chapter(8, "huggingface", "Hugging Face"),
     Chapter(10, "diffusion", "Diffusers"),
-    Chapter(6, "tensorboard", "TensorBoard"),
 ]

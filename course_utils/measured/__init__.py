@@ -1,4 +1,4 @@
-"""Figures that take too long to measure in a chapter, as the scripts in `benchmarks/` wrote them."""
+"""Figures that take too long to measure in a chapter, as scripts in `benchmarks/` and `training/` wrote them."""
 
 import json
 from pathlib import Path
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def measured(name: str) -> Any:
-    """What `python -m benchmarks.NAME` measured, as plain data."""
+    """The figures of `NAME.json`, as plain data."""
     return json.loads((Path(__file__).parent / f"{name}.json").read_text(encoding="utf-8"))

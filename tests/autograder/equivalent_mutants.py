@@ -70,6 +70,17 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("FastText", "0.0 → -0.0"): "adding −0 changes no sum",
     ("train_accumulated", "(_, labels) → (labels, _)"): "inputs and labels of a batch are equally many",
     ("resume", "torch.load(path, weights_only=True) → torch.load(path)"): "True is the default since PyTorch 2.6",
+    # 06 tensorboard
+    (
+        "dead_units",
+        "(activations != 0).transpose(0, 1) → (activations != 0).transpose(1, 0)",
+    ): "swapping two axes is the same in either order",
+    ("filters_as_images", "(1, 2, 3) → (2, 1, 3)"): "axes are reduced in any order",
+    ("best_run", "1 → 2"): "values that are all doubled are in the same order",
+    ("seed_band", "0 → -1"): "the steps that all runs have are among those of the last run as well",
+    ("embed", "0 → -1"): "the layer is called once, so the first output is the last",
+    ("train_and_log", "F.mse_loss(model(x), y) → F.mse_loss(y, model(x))"): "the squared error is symmetric",
+    ("ThrottledWriter", "count + 1 → count - 1"): "counted downwards, the same counts are divisible",
     # 07 attention
     ("MultiHeadAttention", "values.transpose(1, 2) → values.transpose(2, 1)"): "swapping two axes, in either order",
     (
@@ -111,15 +122,4 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "the squared error is the same in either order",
     ("FashionPipeline", "super().__init__() → nothing"): "DiffusionPipeline has no __init__ that does anything",
     ("FashionPipeline", "super().__init__() → super()"): "DiffusionPipeline has no __init__ that does anything",
-    # 06 tensorboard
-    (
-        "dead_units",
-        "(activations != 0).transpose(0, 1) → (activations != 0).transpose(1, 0)",
-    ): "swapping two axes is the same in either order",
-    ("filters_as_images", "(1, 2, 3) → (2, 1, 3)"): "axes are reduced in any order",
-    ("best_run", "1 → 2"): "values that are all doubled are in the same order",
-    ("seed_band", "0 → -1"): "the steps that all runs have are among those of the last run as well",
-    ("embed", "0 → -1"): "the layer is called once, so the first output is the last",
-    ("train_and_log", "F.mse_loss(model(x), y) → F.mse_loss(y, model(x))"): "the squared error is symmetric",
-    ("ThrottledWriter", "count + 1 → count - 1"): "counted downwards, the same counts are divisible",
 }

@@ -1,13 +1,12 @@
 """The trained diffusion model and its pipeline."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from course_utils.checkpoints import trained
 from course_utils.diffusion import CLASSES, ClothesPipeline, clothes_pipeline
+from course_utils.measured import measured
 from course_utils.networks import FashionCNN
 
 
@@ -46,5 +45,5 @@ def test_the_pipeline_is_saved_and_loaded(pipeline, tmp_path):
 
 def test_the_checkpoint_and_the_comparison_are_of_the_promised_size():
     assert trained("fashion_unet").stat().st_size < 6_000_000
-    results = json.loads(trained("fashion_unet").with_name("scheduler_comparison.json").read_text("utf-8"))
+    results = measured("schedulers")
     assert max(result["share"] for result in results["steps"].values()) >= 0.85
