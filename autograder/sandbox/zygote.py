@@ -16,6 +16,7 @@ import traceback
 from contextlib import suppress
 
 import torch
+from tqdm import tqdm
 
 from autograder.attempt import attempt
 from autograder.evidence import encode
@@ -68,6 +69,7 @@ def main() -> None:
 def warm_up(preload: list[str], exercises: list[str]) -> None:
     """Do once what every submission would do for itself: imports, a step of training, an attempt at each exercise."""
     torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # a progress bar, as `datasets` shows, would start a thread
     for statement in preload:
         with suppress(ImportError):
             exec(statement, {})
