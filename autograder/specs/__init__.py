@@ -18,4 +18,5 @@ class Chapter(NamedTuple):
 
 CHAPTERS = [
     Chapter(1, "tensors", "Tensors and einsum"),
+    Chapter(9, "peft", "Parameter-efficient fine-tuning"),
 ]
