@@ -342,7 +342,9 @@ for end in ["query", "dense", "output.dense", "attention.output.dense"]:
 # %% [markdown]
 # ## Does `peft` compute the same?
 #
-# The library `peft` replaces each target by a module that holds the frozen layer, A and B. A `LoraConfig` says how.
+# The library `peft` replaces each target by a module that holds the frozen layer, A and B. (One replaces a layer by
+# setting an attribute of its parent: for `layer.0.query`, `setattr(model.get_submodule("layer.0"), "query", new)`.) A
+# `LoraConfig` says which and how.
 #
 # :::{admonition} Myth: "`LoraConfig(r=4, alpha=16)`"
 # :class: warning
@@ -531,8 +533,16 @@ assert 4 * added < size < 4 * added + 10_000
 saved = json.loads((sentiment / "adapter_config.json").read_text(encoding="utf-8"))
 print({key: saved[key] for key in ["peft_type", "r", "lora_alpha"]}, sorted(saved["target_modules"]))
 
+from safetensors.torch import load_file
+
+tensors = load_file(sentiment / "adapter_model.safetensors")
+print(len(tensors), "tensors:")
+for name in sorted(tensors)[:2]:
+    print(name, tuple(tensors[name].shape))
+
 # %% [markdown]
-# About 150 kB: 600 of them take the place of one encoder. The config holds r, α and the target modules, since the
+# About 150 kB: 600 of them take the place of one encoder. The file holds A and B of each adapted layer under its path,
+# copied out of the state dict, and nothing of the encoder. The config holds r, α and the target modules, since the
 # tensors alone do not tell α. The README is an empty model card, to be filled in.
 #
 # Loading takes the base first, then the adapter, and any number of further adapters by name. The second one here has
@@ -760,7 +770,7 @@ from course_utils.measured import measured
 
 runs = measured("finetuning")
 methods = list(dict.fromkeys(run["method"] for run in runs))
-table = {}
+table, cost = {}, {}
 print(f"{'method':18} runs  accuracy  spread  trained  CPU s     kB")
 for method in methods:
     own = [run for run in runs if run["method"] == method]
@@ -769,6 +779,7 @@ for method in methods:
     share = own[0]["trained"] / own[0]["total"]
     seconds = sum(run["seconds"] for run in own) / len(own)
     table[method] = (mean, share)
+    cost[method] = seconds
     print(
         f"{method:18} {len(own):4}  {mean:8.3f}  {spread:6.3f}  {share:7.3%}  {seconds:5.0f} {own[0]['bytes'] / 1e3:6,.0f}"
     )
@@ -777,6 +788,7 @@ assert 0.89 < table["frozen probe"][0] < 0.93
 assert all(mean > table["frozen probe"][0] + 0.015 for mean, _ in lora.values())
 assert all(share < 0.01 for method, (_, share) in lora.items() if method != "LoRA, r = 16")
 assert abs(table["LoRA, r = 4"][0] - table["full fine-tuning"][0]) < 0.01
+assert 0.55 < cost["LoRA, r = 4"] / cost["full fine-tuning"] < 0.95 and cost["prompt tuning, 16"] > cost["LoRA, r = 4"]
 assert table["prompt tuning, 16"][0] < table["frozen probe"][0] + 0.008
 
 # %% mystnb={"figure": {"caption": "Accuracy on 982 unseen sentences against the share of the weights that is trained, on a log axis. Each small dot is a run, each large mark the mean of a method.", "name": "fig-peft-comparison"}, "image": {"alt": "The frozen probe and prompt tuning lie low at the left, at 91 per cent; LoRA lies clearly higher, with about 0.2 per cent trained and more."}}
