@@ -26,4 +26,5 @@ CHAPTERS = [
     Chapter(7, "attention", "Sequences and attention"),
     Chapter(8, "huggingface", "Hugging Face"),
     Chapter(10, "diffusion", "Diffusers"),
+    Chapter(9, "peft", "Parameter-efficient fine-tuning"),
 ]

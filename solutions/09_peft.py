@@ -1,0 +1,435 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Exercises 9: Parameter-efficient fine-tuning
+#
+# Each exercise is one function or one class. Replace each `raise NotImplementedError` by your code, run the cell, and
+# run the `check` under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
+#
+# - `check(name)` tries your code on models and sizes that you may not have thought of, and shows the first result that
+#   differs.
+# - Stuck after 10 minutes? `hint(name)` gives one hint, and the next one when you run it again.
+# - `solution(name)` shows the book's answer, once you have tried.
+# - `progress()` shows what you have solved.
+#
+# Two words are used in one sense throughout. An **adapted layer** is a module with three attributes: `base`, the frozen
+# linear layer; `A`, a parameter of shape (r, in); and `B`, a parameter of shape (out, r). The **path** of a module is
+# its full dotted name, as `named_modules()` gives it, such as `layer.0.attention.query`.
+
+# %% tags=["remove-cell"]
+# Colab only: install the course. Anywhere else this cell does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/tensors-to-diffusion/tensors-to-diffusion")
+
+# %%
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autograder import check, hint, progress, solution
+
+# %% [markdown]
+# ## Recall
+#
+# What is trained, how much that is, and the one product behind LoRA.
+
+# %% [markdown]
+# ### `trainable_share` · 1 point · ●○○ · about 5 min
+#
+# Return the share of a model's parameters that would be trained: the numbers in parameters with `requires_grad`,
+# divided by the numbers in all parameters. A Python `float` between 0 and 1. A parameter that two layers share counts
+# once, and buffers do not count. The model has at least one parameter.
+#
+# For `nn.Linear(3, 2)` whose weight is frozen, 2 of 8 numbers are trained: 0.25.
+
+
+# %%
+def trainable_share(model: nn.Module) -> float:
+    """The trainable share of a model's parameters, from 0 to 1.
+
+    `trainable_share(nn.Linear(3, 2))` is 1.0.
+    """
+    ### BEGIN SOLUTION
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained / sum(p.numel() for p in model.parameters())
+    ### END SOLUTION
+
+
+# %%
+check(trainable_share)
+
+# %% [markdown]
+# ### `largest_rank` · 1 point · ●○○ · about 6 min
+#
+# LoRA of rank r puts two matrices beside each weight matrix of shape (out, in): A of shape (r, in), and B of shape
+# (out, r). `shapes` lists the shapes (out, in) of the matrices that you adapt, all with the same r. Return the largest
+# r, an `int`, with which all A and B together have at most `budget` numbers; 0 if even r = 1 has more.
+#
+# One matrix of shape (4, 4) costs 8 numbers per rank: with a budget of 17 the answer is 2.
+
+
+# %%
+def largest_rank(shapes: Sequence[tuple[int, int]], budget: int) -> int:
+    """The largest rank with which LoRA matrices for weights of these shapes (out, in) fit into a budget of numbers.
+
+    `largest_rank([(4, 4)], 17)` is 2.
+    """
+    ### BEGIN SOLUTION
+    return budget // sum(sum(shape) for shape in shapes)
+    ### END SOLUTION
+
+
+# %%
+check(largest_rank)
+
+# %% [markdown]
+# ### `lora_delta` · 1 point · ●○○ · about 5 min
+#
+# Return what LoRA adds to a weight: alpha / r times the product of B and A, of shape (out, in). r is the number of rows
+# of A.
+#
+# With A = [[1, 2]], B = [[3]] and alpha = 2: r is 1, and the answer is [[6, 12]].
+
+
+# %%
+def lora_delta(A: torch.Tensor, B: torch.Tensor, alpha: float) -> torch.Tensor:
+    """The change that LoRA makes to a weight.
+
+    A: float, shape (r, in). B: the same dtype, shape (out, r). Returns shape (out, in).
+    """
+    ### BEGIN SOLUTION
+    return alpha / A.shape[0] * (B @ A)
+    ### END SOLUTION
+
+
+# %%
+check(lora_delta)
+
+# %% [markdown]
+# ## Apply
+#
+# The layers of the chapter, written by you.
+
+# %% [markdown]
+# ### `LoRALinear` · 4 points · ●●○ · about 20 min
+#
+# A linear layer with an adapter beside it: `base(x)` + alpha / r · x Aᵀ Bᵀ.
+#
+# - The layer that is passed becomes the attribute `base`, the same object. It is frozen: its weight, and its bias if it
+#   has one.
+# - `A`, shape (r, in), is a parameter that starts at random, small or large as you like, but not at zero. `B`, shape
+#   (out, r), is a parameter that starts at zero. Both have the dtype of the base's weight. There are no other
+#   parameters.
+# - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, and returns (…, out).
+# - `merge()` returns a new `nn.Linear` that computes the same, with a bias only if the base has one. The base stays as
+#   it is.
+#
+# At the start `LoRALinear(base, r=2, alpha=4)(x)` equals `base(x)`, because B is zero.
+
+
+# %%
+class LoRALinear(nn.Module):
+    """A frozen linear layer and a trainable change of rank r: base(x) + alpha / r · x Aᵀ Bᵀ.
+
+    base: an nn.Linear from `in` to `out` features. r: the rank. alpha: the scale, before it is divided by r.
+    """
+
+    def __init__(self, base: nn.Linear, r: int, alpha: float):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.base = base.requires_grad_(False)
+        self.scale = alpha / r
+        self.A = nn.Parameter(torch.randn(r, base.in_features).to(base.weight))
+        self.B = nn.Parameter(base.weight.new_zeros(base.out_features, r))
+        ### END SOLUTION
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (…, in). Returns (…, out)."""
+        ### BEGIN SOLUTION
+        return self.base(x) + self.scale * (x @ self.A.T @ self.B.T)
+        ### END SOLUTION
+
+    def merge(self) -> nn.Linear:
+        """A new nn.Linear that computes the same."""
+        ### BEGIN SOLUTION
+        bias = self.base.bias
+        merged = nn.Linear(self.base.in_features, self.base.out_features, bias=bias is not None)
+        merged.to(self.base.weight.device, self.base.weight.dtype)
+        with torch.no_grad():
+            merged.weight.copy_(self.base.weight + self.scale * self.B @ self.A)
+            if bias is not None:
+                merged.bias.copy_(bias)
+        return merged
+        ### END SOLUTION
+
+
+# %%
+check(LoRALinear)
+
+# %% [markdown]
+# ### `prompt_mask` · 1 point · ●○○ · about 5 min
+#
+# Soft tokens stand in front of every sentence, and attention may look at all of them. Given the attention mask of a
+# batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). It keeps its
+# dtype: a mask of booleans stays one. The soft tokens are real tokens.
+#
+# `prompt_mask(torch.tensor([[1, 1, 0]]), 2)` is `[[1, 1, 1, 1, 0]]`.
+
+
+# %%
+def prompt_mask(mask: torch.Tensor, n: int) -> torch.Tensor:
+    """The attention mask of sentences with n soft tokens in front.
+
+    mask: bool, int or float, shape (b, t), true or 1 for real tokens. Returns the same dtype, shape (b, n + t).
+    """
+    ### BEGIN SOLUTION
+    return torch.cat([mask.new_ones(mask.shape[0], n), mask], dim=1)
+    ### END SOLUTION
+
+
+# %%
+check(prompt_mask)
+
+# %% [markdown]
+# ### `SoftPrompt` · 3 points · ●●○ · about 15 min
+#
+# An embedding layer with n soft tokens in front of every sentence.
+#
+# - The embedding that is passed becomes the attribute `embedding`. It is frozen.
+# - `prompt`, shape (n, d), is the only trainable parameter. Each of its rows starts as a *copy* of some row of the
+#   embedding's weight, any rows you like: training the prompt must not change the words that it was started from.
+# - `forward(ids)` takes token ids of shape (b, t) and returns the n rows of the prompt, then the embedded tokens, for
+#   each sentence: shape (b, n + t, d).
+#
+# With n = 2 and one sentence of three tokens, `forward` returns shape (1, 5, d); its rows 0 and 1 are the prompt.
+
+
+# %%
+class SoftPrompt(nn.Module):
+    """n trainable vectors in front of the embedded tokens of every sentence.
+
+    embedding: an nn.Embedding of d features. n: the number of soft tokens, at least 1.
+    """
+
+    def __init__(self, embedding: nn.Embedding, n: int):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.embedding = embedding.requires_grad_(False)
+        chosen = torch.randint(embedding.num_embeddings, (n,))
+        self.prompt = nn.Parameter(embedding.weight[chosen])  # choosing rows by index copies them
+        ### END SOLUTION
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids: int64, (b, t). Returns (b, n + t, d)."""
+        ### BEGIN SOLUTION
+        prompt = self.prompt.expand(len(ids), -1, -1)  # (b, n, d)
+        return torch.cat([prompt, self.embedding(ids)], dim=1)
+        ### END SOLUTION
+
+
+# %%
+check(SoftPrompt)
+
+# %% [markdown]
+# ### `prefix_attention` · 2 points · ●●○ · about 10 min
+#
+# Prefix tuning gives each head n more places to attend to: trained keys and values, the same for every sentence.
+# Return the attention of the queries over the prefix *and* the sentence together: one softmax over n + t scores, each
+# divided by √d. Nothing is masked. You may use `F.scaled_dot_product_attention`.
+#
+# If all keys are zero, each query gets the mean of all n + t values.
+
+
+# %%
+def prefix_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix_k: torch.Tensor, prefix_v: torch.Tensor
+) -> torch.Tensor:
+    """Attention over a trained prefix and a sentence.
+
+    q, k, v: float, shape (b, h, t, d). prefix_k, prefix_v: shape (h, n, d). Returns shape (b, h, t, d).
+    """
+    ### BEGIN SOLUTION
+    keys = torch.cat([prefix_k.expand(len(k), -1, -1, -1), k], dim=2)  # (b, h, n + t, d)
+    values = torch.cat([prefix_v.expand(len(v), -1, -1, -1), v], dim=2)
+    return F.scaled_dot_product_attention(q, keys, values)
+    ### END SOLUTION
+
+
+# %%
+check(prefix_attention)
+
+# %% [markdown]
+# ## Debug
+#
+# A program that runs, and is wrong.
+
+# %% [markdown]
+# ### `lora_forward` · 2 points · ●●○ · about 12 min
+#
+# This should compute a linear layer with an adapter as a plain function: x Wᵀ + bias + alpha / r · x Aᵀ Bᵀ. It runs on
+# square layers only, and is wrong even there. It has three bugs. Write it anew, right, for every shape.
+#
+# ```python
+# def lora_forward(x, weight, bias, A, B, alpha):
+#     r = A.shape[1]
+#     change = alpha / r * (x @ A.T @ B.T)
+#     return (x + change) @ weight.T + bias
+# ```
+#
+# `bias` may be `None`. With x = [1], weight = [[2]], bias = [3], A = [[1], [1]], B = [[1, 1]] and alpha = 4 the answer
+# is 2 + 3 + 4/2 · 2 = [9].
+
+
+# %%
+def lora_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    alpha: float,
+) -> torch.Tensor:
+    """A linear layer with a LoRA adapter.
+
+    x: float, shape (…, in). weight: (out, in). bias: (out,) or None. A: (r, in). B: (out, r). Returns shape (…, out).
+    """
+    ### BEGIN SOLUTION
+    change = alpha / A.shape[0] * (x @ A.T @ B.T)  # (…, out)
+    return F.linear(x, weight, bias) + change
+    ### END SOLUTION
+
+
+# %%
+check(lora_forward)
+
+# %% [markdown]
+# ## Combine and build
+#
+# From one layer to whole models, and to files that hold an adapter alone.
+
+# %% [markdown]
+# ### `add_lora` · 4 points · ●●● · about 25 min
+#
+# Adapt a whole model. Freeze all its parameters, then put a `LoRALinear(base, r, alpha)`, yours from above, in the
+# place of every `nn.Linear` whose path *ends* in one of the targets, as `path.endswith(target)` says. Other kinds of
+# layers stay, even if their path ends so. Return the list of the paths of the layers that were replaced, in the order
+# in which `named_modules()` gives them. The model itself is changed.
+#
+# With targets `["query", "value"]`, the layer at `layer.0.attention.query` is replaced. `layer.0.attention` is not: it
+# is no `nn.Linear`, and `query` stands in the middle of no path here.
+
+
+# %%
+def add_lora(model: nn.Module, targets: Sequence[str], r: int, alpha: float) -> list[str]:
+    """Replace linear layers by adapted ones, in place, and freeze everything else.
+
+    targets: ends of paths. Returns the full paths of the replaced layers, in model order.
+    """
+    ### BEGIN SOLUTION
+    model.requires_grad_(False)
+    layers = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and any(path.endswith(target) for target in targets)
+    }
+    for path, layer in layers.items():
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, LoRALinear(layer, r, alpha))
+    return list(layers)
+    ### END SOLUTION
+
+
+# %%
+check(add_lora)
+
+# %% [markdown]
+# ### `merge_all` · 2 points · ●●● · about 12 min
+#
+# Put the trained adapters into the weights, so that the model is as quick as it was. Replace every module that has a
+# method `merge` by what `merge()` returns, wherever in the model it stands. Return the list of the paths of the
+# replaced modules, in the order of `named_modules()`. The model itself is changed; it is not itself such a module.
+
+
+# %%
+def merge_all(model: nn.Module) -> list[str]:
+    """Replace every module that has a `merge` by what it returns, in place; return their full paths in model order."""
+    ### BEGIN SOLUTION
+    adapted = {path: module for path, module in model.named_modules() if hasattr(module, "merge")}
+    for path, module in adapted.items():
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, module.merge())
+    return list(adapted)
+    ### END SOLUTION
+
+
+# %%
+check(merge_all)
+
+# %% [markdown]
+# ### `adapter_state` · 2 points · ●●○ · about 10 min
+#
+# Return what there is to save of an adapted model: a dict from the full name of each LoRA tensor to a copy of it. The
+# LoRA tensors are the parameters of which the last part of the name is exactly `A` or `B`, such as
+# `layer.0.attention.query.A`. The copies are detached, and stay as they are when the model changes later. Where there
+# is no adapter, the dict is empty.
+
+
+# %%
+def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The LoRA tensors of a model by their full names: detached copies."""
+    ### BEGIN SOLUTION
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if name.rpartition(".")[2] in {"A", "B"}
+    }
+    ### END SOLUTION
+
+
+# %%
+check(adapter_state)
+
+# %% [markdown]
+# ### `load_adapter` · 3 points · ●●● · about 15 min
+#
+# The way back. Copy the tensors of a state, as `adapter_state` returns it, into the LoRA tensors of a model. The names
+# must fit exactly: if one of the model's LoRA tensors is missing from the state, or the state has a name that is none
+# of them, raise a `ValueError` that names it, and leave the model as it was. The parameters stay the same objects,
+# since an optimiser may hold them, and share no memory with the state. Return nothing.
+
+
+# %%
+def load_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Copy LoRA tensors into a model, in place.
+
+    state: what `adapter_state` returned for a model of the same form. Raises ValueError, before anything is changed, if
+    a name is missing or unknown.
+    """
+    ### BEGIN SOLUTION
+    own = {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in {"A", "B"}}
+    if wrong := set(own) ^ set(state):
+        raise ValueError(f"These names are missing from the state, or unknown to the model: {sorted(wrong)}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+    ### END SOLUTION
+
+
+# %%
+check(load_adapter)
+
+# %% [markdown]
+# ## What you have done
+
+# %%
+progress()
