@@ -25,6 +25,6 @@ CHAPTERS = [
     Chapter(6, "tensorboard", "TensorBoard"),
     Chapter(7, "attention", "Sequences and attention"),
     Chapter(8, "huggingface", "Hugging Face"),
-    Chapter(10, "diffusion", "Diffusers"),
     Chapter(9, "peft", "Parameter-efficient fine-tuning"),
+    Chapter(10, "diffusion", "Diffusers"),
 ]
