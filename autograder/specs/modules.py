@@ -1367,7 +1367,7 @@ def _saving(function, arguments):
             return evidence | {"format of the file": "not safetensors"}
     evidence["format of the file"] = "safetensors"
     evidence["stored names (of tied ones the first)"] = sorted(names.get(name, name) for name in stored)
-    evidence["stored tensors"] = {names.get(name, name): collect(tensor) for name, tensor in stored.items()}
+    evidence["stored tensors"] = {names.get(name, name): collect(tensor) for name, tensor in sorted(stored.items())}
     evidence["model afterwards"] = collect(model)
     evidence["weights still tied"] = names == _one_name_each(model)
     evidence["model unchanged"] = not _differ(state, model)
