@@ -82,8 +82,9 @@ print("dz/dy =", y.grad)
 
 # %% [markdown]
 # z is 5, and carries a `grad_fn`: the operation that made it. After `backward`, `x.grad` and `y.grad` hold the partial
-# derivatives, 1 and 6. Tensors that you make yourself are **leaves**; the results of operations are not. Only leaves
-# get a `.grad`, unless you call `retain_grad()` on a result beforehand.
+# derivatives, 1 and 6. Tensors that you make yourself are **leaves**; what is computed from one that requires
+# gradients is not. Leaves that require gradients get a `.grad`; a result gets one only if you call `retain_grad()` on
+# it beforehand.
 #
 # `requires_grad` is False by default, can be set at birth or later with `requires_grad_()`, and is inherited: a result
 # requires gradients if one of its operands does.
@@ -300,8 +301,8 @@ figure
 
 # %% [markdown]
 # The larger one, 0.01. Near 1 the neighbours of a `float32` are about 10⁻⁷ apart, so f(x + ε) and f(x − ε) are each
-# rounded by about that much, and the rounding is divided by 2ε. Compare gradients in `float64`, where a step of 10⁻⁴ to
-# 10⁻⁶ leaves an error that nobody sees.
+# rounded by about that much, and the rounding is divided by 2ε. Compare gradients in `float64`, where a step of 10⁻⁴
+# to 10⁻⁶ leaves an error that nobody sees.
 #
 # **What goes wrong in practice.** Why not always estimate? Because each element of x costs two runs of f. A gradient of
 # a million parameters would take two million runs of the network. `backward` takes about as long as two or three runs,
@@ -510,7 +511,8 @@ print(z.detach().numpy().shape)
 
 # %% [markdown]
 # A metric that is kept as a tensor keeps its graph alive, and with it everything that the graph remembers. After a
-# thousand steps, a thousand graphs are in memory. Take the number out:
+# thousand steps, a thousand graphs are in memory. (`backward` frees what the operations had saved, not the graph
+# itself; and a metric mostly has no `backward`.) Take the number out:
 
 # %%
 losses = [((x @ w) ** 2).mean() for _ in range(3)]
@@ -538,8 +540,9 @@ print(torch.equal(w.grad, w.detach().exp()))
 # %% [markdown]
 # ### Freezing a part of a model
 #
-# A model keeps its trainable tensors, its **parameters**, under names. (Chapter 4 builds models; here, one of two
-# layers is made ready.) To train the last layer of a model that somebody else has trained, one switches the others off:
+# A model keeps its trainable tensors, its **parameters**, under names. (Chapter 4 builds models; the cell below takes
+# a ready-made one with two layers, named `0` and `2`.) To train the last layer of a model that somebody else has
+# trained, one switches the others off:
 
 # %%
 model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
@@ -794,7 +797,9 @@ torch.autograd.grad(first, x)
 
 # %% [markdown]
 # The same message comes when the first derivative *does not depend on x*, as for 5x: its graph is empty, since 5 has no
-# history. The second derivative is 0, and you have to say so:
+# history. The second derivative is 0, and you have to say so, with `torch.zeros_like(x)`. (For w·x, with a w that
+# requires gradients, the first derivative w has a graph, but x is not in it: the message is that x "appears to not
+# have been used in the graph", and `materialize_grads=True` makes `torch.autograd.grad` return the zeros.)
 
 # %%
 (first,) = torch.autograd.grad(5 * x, x, create_graph=True)
@@ -812,10 +817,10 @@ print(torch.autograd.grad(gradient[0], x, retain_graph=True)[0])  # (2 x₁³, 6
 print(torch.autograd.grad(gradient[1], x)[0])  # (6 x₀ x₁², 6 x₀² x₁)
 
 # %% [markdown]
-# The matrix is symmetric, as it must be. It says how the slope changes, so it knows the valley of our descent: for f(x)
-# = x₀² + 9x₁² it is diag(2, 18), and a step scaled by its inverse lands in the minimum at once. A million parameters
-# would have a Hessian of 10¹² entries, so networks are trained without; but *products* with it are cheap, and a loss
-# may contain a gradient, as `gradient_penalty` in the exercises does.
+# The matrix is symmetric, as it is for every smooth function. It says how the slope changes, so it knows the valley
+# of our descent: for f(x) = x₀² + 9x₁² it is diag(2, 18), and a step scaled by its inverse lands in the minimum at
+# once. A million parameters would have a Hessian of 10¹² entries, so networks are trained without; but *products*
+# with it are cheap, and a loss may contain a gradient, as `gradient_penalty` in the exercises does.
 #
 # **What goes wrong in practice.** `backward(create_graph=True)` stores a gradient that has a graph in `.grad`, where it
 # keeps the leaf, which keeps the gradient: a cycle that stays in memory. Use `torch.autograd.grad` for second
@@ -850,7 +855,8 @@ print(vmap(grad(lambda x: x**3))(torch.tensor([1.0, 2.0, 3.0])))  # three points
 # No `requires_grad` is needed, and no `.grad` is written: the functions are pure. Where this pays most is the gradient
 # of *each sample*. A model of one layer is to tell trousers from dresses, two kinds of Fashion-MNIST pictures that are
 # both tall and thin. Which pictures pull on its weights most? `backward` on the mean loss gives one gradient for all.
-# `vmap` over the samples gives one each:
+# `vmap` over the samples gives one each. The loss of a picture is log(1 + eˢ) − target · s, where s is its score:
+# near 0 if s is large for a dress (target 1), or far below 0 for trousers (target 0). `softplus(s)` is log(1 + eˢ).
 
 # %%
 fashion = datasets.fashion_mnist()
@@ -1060,11 +1066,12 @@ y.backward()
 print("gradient", x.grad, "in", Counting.calls, "calls")
 
 # %% [markdown]
-# 65,535 calls, for 16 nodes; a network of 100 layers with a shortcut around each would outlive us. The remedy is the
-# idea that makes deep learning affordable: a node waits until *all* its uses have paid in, and then passes the sum on,
-# **once**. For this the nodes have to be visited in the right order, each after everything that was made from it. One
-# such order comes for free: a result is always made after its parents, so the reverse of the order of *creation* will
-# do. Keep a list of all numbers as they are made, a **tape**, and walk it backwards:
+# 65,535 calls, for 16 nodes; a network of 100 layers with two ways through each would take more than 2¹⁰⁰, and nobody
+# would see the end. The remedy is the idea that makes deep learning affordable: a node waits until *all* its uses
+# have paid in, and then passes the sum on, **once**. For this the nodes have to be visited in the right order, each
+# after everything that was made from it. One such order comes for free: a result is always made after its parents, so
+# the reverse of the order of *creation* will do. Keep a list of all numbers as they are made, a **tape**, and walk it
+# backwards:
 
 
 # %%
@@ -1159,7 +1166,8 @@ print("PyTorch's", [round(tensor.grad.item(), 4) for tensor in theirs])
 # - S. Linnainmaa, [Taylor expansion of the accumulated rounding error](https://doi.org/10.1007/BF01931367), *BIT* 16
 #   (1976), 146–160. Reverse mode, first published in his thesis of 1970.
 # - R. E. Wengert, [A simple automatic derivative evaluation program](https://doi.org/10.1145/355586.364791),
-#   *Communications of the ACM* 7 (1964), 463–464. The list of operations that the tape is named after.
+#   *Communications of the ACM* 7 (1964), 463–464. Its list of operations is our tape, and is also called a Wengert
+#   list.
 # - Y. Bengio, N. Léonard, A. Courville, [Estimating or propagating gradients through stochastic
 #   neurons](https://arxiv.org/abs/1308.3432), 2013. The straight-through estimator.
 # - I. Gulrajani et al., [Improved training of Wasserstein GANs](https://arxiv.org/abs/1704.00028), 2017. The gradient

@@ -50,8 +50,8 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # %% [markdown]
 # ## What happens between a file and a batch?
 #
-# First the whole, then its parts. The files hold Fashion-MNIST: 60,000 training and 10,000 test pictures, 28 × 28 grey
-# pixels each, of ten kinds of clothing.
+# First the whole, then its parts. The files hold Fashion-MNIST: 60,000 training and 10,000 test pictures, 28 × 28
+# grey pixels each, of ten kinds of clothing.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -172,8 +172,8 @@ print("after it:              ", logged.log, points.shape)  # (batch, features)
 #
 # :::{admonition} Myth: "A data set must define `__gititem__()`, which the `DataLoader` calls with an index"
 # :class: warning
-# The second half is true. The name is not: Python looks for `__getitem__`, and no other spelling will do. A misspelt
-# method is a new method that nobody calls. The call then reaches the one of the base class, which raises:
+# The second half is true. The name is not: Python looks for `__getitem__`, and no other spelling will do. A
+# misspelt method is a new method that nobody calls. The call then reaches the one of the base class, which raises:
 # :::
 
 
@@ -191,8 +191,8 @@ Misspelt()[0]
 # %% [markdown]
 # Without the base class `Dataset` the message would be `'Misspelt' object is not subscriptable`.
 #
-# **What goes wrong in practice.** Spelt right, this class works in a `DataLoader`. A `for` over the data set itself never
-# ends, because `for` asks for items 0, 1, 2, … until there is an `IndexError`, and does not look at `__len__`:
+# **What goes wrong in practice.** Spelt right, this class works in a `DataLoader`. A `for` over the data set itself
+# never ends, because `for` asks for items 0, 1, 2, … until there is an `IndexError`, and does not look at `__len__`:
 
 # %%
 from itertools import islice
@@ -604,11 +604,11 @@ figure
 
 # %% [markdown]
 # 900 · 1, 90 · 10 and 10 · 90 are equal, so each class is drawn a third of the time. Nothing is free: the ten boots come
-# about 33 times each, and may be learnt by heart. Augmentation helps; so does a weight in the loss instead (chapter 5).
-# Validation and test keep the frequencies of the world.
+# about 33 times each, and may be learnt by heart. Augmentation helps; so does a weight in the loss instead (chapter
+# 5). Validation and test keep the frequencies of the world.
 #
 # **What goes wrong in practice.** One weight per *class* is no error, and is wrong: the sampler takes three weights for
-# three items, and draws the indices 0, 1 and 2 for ever.
+# three items, and draws the indices 0, 1 and 2 forever.
 
 # %%
 wrong = WeightedRandomSampler([1.0, 10.0, 90.0], num_samples=1000, generator=torch.Generator().manual_seed(0))
@@ -727,8 +727,8 @@ heat_map(
 # For training, similar lengths must not become one fixed order. The usual way, **bucketing**: shuffle, sort within pools
 # of a hundred batches or so, cut into batches, shuffle the batches.
 #
-# One more habit: tokenise once, *before* the loader, as `coded` did. In `__getitem__` the same work is done again in
-# every epoch.
+# One more habit: turn words into numbers (*tokenize*) once, *before* the loader, as `coded` did. In `__getitem__` the
+# same work is done again in every epoch.
 #
 # :::{important} To remember
 # Vocabulary from the training part; pad per batch, on the right, with 0; keep a mask.
@@ -778,9 +778,9 @@ print([batch.tolist() for batch in DataLoader(stream, batch_size=3)])
 DataLoader(stream, batch_size=3, shuffle=True)
 
 # %% [markdown]
-# It cannot shuffle what it cannot index, and says so. `len` fails too. What helps is a *shuffle buffer*: hold some
-# hundred items, hand out a random one, and put the next item in its place. It mixes neighbours, not the whole file, so a
-# file sorted by class should be shuffled on the disk first.
+# It cannot shuffle what it cannot index, and says so. `len` fails too. What helps is a *shuffle buffer*: hold a few
+# hundred items, hand out a random one, and put the next item in its place. It mixes neighbours, not the whole file, so
+# a file sorted by class should be shuffled on the disk first.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -916,7 +916,7 @@ for batch in DataLoader(loading.Lines(["a", "b", "c"]), batch_size=3, num_worker
 import time
 
 # Only classes that can be imported: no lambda, nothing from this notebook.
-distort = v2.Compose([v2.ToImage(), v2.Resize(64), v2.RandomAffine(20, (0.1, 0.1)), v2.RandomPerspective(p=1.0)])
+distort = v2.Compose([v2.ToImage(), v2.Resize(256), v2.RandomAffine(20, (0.1, 0.1)), v2.RandomPerspective(p=1.0)])
 data = {
     "in memory": TensorDataset(train.data[:1000], train.targets[:1000]),
     "computed": Subset(fashion_mnist(train=False, transform=distort), range(100)),
@@ -969,11 +969,12 @@ figure
 # %% [markdown]
 # *In memory*, workers hurt in both epochs: a batch is ready in a fraction of the time that it takes to send it, and
 # starting the processes costs more than the whole epoch. *Waited for*, two workers wait at the same time, in about half
-# the time once they run; more would help more, even beyond the number of cores. *Computed*, they help as far as there
-# are idle cores: here there are two, and the main process needs some of one.
+# the time once they run; more would help more, even beyond the number of cores. *Computed*, they help only as far as
+# there are idle cores. This was measured on two cores, and the main process needs some of one: where nothing is idle,
+# sending the batches is all that workers add.
 #
-# One worker is about as fast as none, since this loop does nothing else meanwhile. In training, the main process computes
-# the network, and even one worker hides its own time behind that.
+# Where items are slow, one worker is about as fast as none, since this loop does nothing else meanwhile. In training,
+# the main process computes the network, and even one worker hides its own time behind that.
 #
 # Before you add workers, take away work. The loader's default fetches item by item and stacks. A tensor in memory can
 # hand out a whole batch at once:
@@ -996,7 +997,8 @@ assert at_once < item_by_item
 # copy to a GPU.
 #
 # :::{important} To remember
-# Measure with 0 workers first. Workers pay where an item costs about a millisecond or more.
+# Measure with 0 workers first. Workers pay where items are waited for, and where an item costs about a millisecond or
+# more and a core is idle.
 # :::
 
 # %% [markdown]
@@ -1130,8 +1132,8 @@ positive = train_set.filter(lambda row: row["label"] == 1)
 print(len(train_set), "rows,", len(positive), "positive;", train_set.shuffle(seed=0).select(range(2))["source"][:])
 
 # %% [markdown]
-# `shuffle`, `select`, `filter` and `train_test_split` return a new data set and leave the old one as it is. No text is
-# copied: they keep a list of row numbers.
+# `shuffle`, `select` and `filter` return a new data set, `train_test_split` a dictionary of two, and all leave the
+# old one as it is. No text is copied: they keep a list of row numbers.
 #
 # :::{important} To remember
 # `load_dataset` gives splits, a split gives rows. Print `.features` before you write code for the columns.
@@ -1172,9 +1174,9 @@ assert one_by_one["words"][:] == counted["words"][:] == shared["words"][:]
 assert batched < single and batched < two_processes
 
 # %% [markdown]
-# About five to ten times, because most of the time goes into the call itself and into building one row. `num_proc=2` starts two
-# processes and hands each half of the rows; here that costs many times what it saves. It pays where the function works
-# for minutes: a slow tokenizer, decoding audio, resizing pictures.
+# More than three times, because most of the time goes into the call itself and into building one row. `num_proc=2`
+# starts two processes and hands each half of the rows; here that costs many times what it saves. It pays where the
+# function works for minutes: a slow tokenizer, decoding audio, resizing pictures.
 #
 # The cell said `load_from_cache_file=False`. Without it, `map` computes a fingerprint of the data and the *function*; where
 # it has seen both before, it reads the stored result. Change the function, and the fingerprint changes. A
@@ -1290,7 +1292,7 @@ print("with one:        ", next(iter(DataLoader(pairs.with_format("torch"), batc
 # | rare classes | `WeightedRandomSampler`, one weight per item |
 # | sentences | pad per batch with 0, and keep a mask |
 # | streams | `IterableDataset`; each worker takes its share |
-# | workers | where items cost a millisecond or more; re-seed what the data set owns |
+# | workers | for items that are waited for, or slow while cores are idle; re-seed what the data set owns |
 # | `datasets` | split, then row; `map(batched=True)`; `with_format("torch")` |
 #
 # ## Where to go next

@@ -169,9 +169,11 @@ learning_curves(
 
 # %% [markdown]
 # A sum of n independent products spreads like √n times one of them, so each layer multiplies the spread by the same
-# factor, and 30 layers by its 30th power. ReLU halves the mean square. With a variance of 2/n per weight the factor is
-# 1. That is Kaiming initialisation, `nn.init.kaiming_normal_(weight, nonlinearity="relu")`. `nn.Linear` and `nn.Conv2d`
-# start with uniform numbers between −1/√n and 1/√n, which is smaller; a few layers deep, that does no harm.
+# factor, and 30 layers by its 30th power. ReLU halves the mean square. A variance of 2/n per weight makes the factor 1.
+# That is Kaiming initialisation, `nn.init.kaiming_normal_(weight, nonlinearity="relu")`. Its relative
+# `kaiming_uniform_` draws evenly between −b and b. Such numbers have a variance of b²/3, so b is √(6/n). `nn.Linear`
+# and `nn.Conv2d` start with uniform numbers between −1/√n and 1/√n, which is smaller; a few layers deep, that does no
+# harm.
 #
 # **What goes wrong in practice.** `torch.empty` reserves memory and draws nothing (chapter 1). In a parameter it passes
 # for a random start on one machine, and is `nan` on the next. The functions of `nn.init` fill a tensor in place; their
@@ -189,7 +191,8 @@ print(bias)
 
 # %% [markdown]
 # :::{important} To remember
-# Random first weights, with a variance of about one over the number of inputs, keep a deep network's values in range.
+# Random first weights keep a deep network's values in range if their variance fits the number n of inputs: 2/n where a
+# ReLU follows.
 # :::
 
 # %% [markdown]
@@ -272,7 +275,7 @@ print(summary(MLP(), input_size=(32, 1, 28, 28), col_names=["output_size", "num_
 # :::{admonition} Myth: "`pip install torchsummary` shows my model's layers"
 # :class: warning
 # Older texts recommend `torchsummary`, whose last release is from 2018. It fails on layers that return a tuple inside a
-# tuple, such as an LSTM, and on models that do not take decimals. `torchinfo` has taken its place:
+# tuple, such as an LSTM (chapter 7), and on models that take whole numbers. `torchinfo` has taken its place:
 # :::
 
 # %%
@@ -372,8 +375,8 @@ print(centre.mean.device, centre.plain.device)
 
 # %% [markdown]
 # `model.to(device)` moves all parameters and buffers; `.double()`, `.half()` and `.to(torch.bfloat16)` convert those
-# with decimals. (`meta` is the device of chapter 1 that keeps shapes and no numbers.) There is a difference to tensors:
-# `tensor.to(…)` returns a new tensor, `module.to(…)` changes the module itself and returns it.
+# with decimals. (`meta` is the device of chapter 1 that keeps shapes and no numbers.) Tensors and modules differ here:
+# `tensor.to(…)` leaves the tensor as it is and returns the result, `module.to(…)` changes the module and returns it.
 #
 # **What goes wrong in practice.** The model moves, the data stay. On a GPU the message speaks of `cuda:0` and `cpu`:
 
@@ -426,7 +429,7 @@ print("layer(x), without the hook")
 y = layer(x)
 
 # %% [markdown]
-# Only the first one. Profilers, pruning tools and libraries that spread a model over several GPUs all work through
+# Only the first one. Pruning tools, feature extractors and libraries that spread a model over several GPUs work through
 # hooks. They go silent, or worse, compute something else, where someone calls `forward`. `handle.remove()` takes a hook
 # away: the last call printed nothing.
 #
@@ -515,7 +518,7 @@ print("the gradient arrives:", mlp[1].weight.grad.any().item())
 
 # %% [markdown]
 # :::{important} To remember
-# Losses take logits. `argmax` is for reading the result.
+# The loss of a classifier takes logits. `argmax` is for reading the result.
 # :::
 
 # %% [markdown]
@@ -523,7 +526,9 @@ print("the gradient arrives:", mlp[1].weight.grad.any().item())
 #
 # The linear layer has a weight for each pair of pixel and unit. A convolution looks at a small window of pixels, and
 # uses the same weights at each place of the window. (Chapter 1 writes it as an einsum.) `nn.Conv2d(c_in, c_out,
-# kernel_size)` has a weight of shape (c_out, c_in, kernel, kernel) and one bias per output channel.
+# kernel_size)` takes c_in channels to c_out. It has a weight of shape (c_out, c_in, kernel, kernel) and one bias per
+# output channel. Two of its options: `stride` is how many pixels the window moves at a time, and `padding` adds that
+# many rows or columns of zeros on each side of the picture. They are 1 and 0 unless told.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -587,7 +592,7 @@ print(f"784-512-512-10, 669,706:       {accuracy(mlp, test_images, test_labels):
 assert accuracy(lenet, test_images, test_labels) > 0.7
 
 # %% [markdown]
-# About as good, with less than a tenth of the parameters.
+# About as good, with less than a tenth of the parameters. (It was trained on 240 batches, the larger one on 160.)
 #
 # **What goes wrong in practice.** Where the maps become a vector, someone has to know their size. Forget the padding,
 # and the first linear layer meets 256 numbers instead of 400:
@@ -755,7 +760,7 @@ with torch.no_grad():
 # `eval()` switches layers. `torch.no_grad()` switches the graph off. They are independent, and testing wants both.
 #
 # **Layer norm** needs no modes: it normalises over the features of *one* sample, so a batch of one is as good as any.
-# Transformers use it (chapter 7). A heat map of two samples shows the difference: batch norm works down the columns,
+# Transformers use it (chapter 7). A heat map of three samples shows the difference: batch norm works down the columns,
 # layer norm along the rows.
 
 # %% mystnb={"figure": {"caption": "Three samples with four features: the input, normalised per column (batch norm), and per row (layer norm).", "name": "fig-modules-norms"}, "image": {"alt": "Three tables of 3 by 4: the input; batch norm, where all columns are alike; layer norm, where each row spreads from -1.34 to 1.34."}}
@@ -915,7 +920,8 @@ image_grid(
 # with what garments of this kind look like. No ReLU follows the last layer of the encoder, so that a code may be
 # negative; a sigmoid ends the decoder, so that pixels lie between 0 and 1.
 #
-# **What goes wrong in practice.** With a ReLU *before* that sigmoid no pixel can be darker than σ(0):
+# **What goes wrong in practice.** The sigmoid is σ(z) = 1 / (1 + e⁻ᶻ), and σ(0) is 0.5. With a ReLU *before* it no
+# pixel can be darker than that:
 
 # %%
 print(nn.Sequential(nn.ReLU(), nn.Sigmoid())(torch.tensor([-9.0, 0.0, 9.0])))
@@ -934,8 +940,9 @@ print(nn.Sigmoid()(torch.tensor([-9.0, 0.0, 9.0])))
 # ## What do torchvision's models take and return?
 #
 # `torchvision.models` builds well-known networks. `weights=None` gives random weights. `weights="DEFAULT"` downloads
-# trained ones, once, which needs a network. On the `meta` device even a large model costs nothing: it has shapes and no
-# numbers, and computes shapes.
+# trained ones, once, over the internet. On the `meta` device even a large model costs nothing: it has shapes and no
+# numbers, and computes shapes. Most of the trained ones learnt from ImageNet, about 1.3 million photos in 1,000
+# classes.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -1200,7 +1207,7 @@ torch.load(folder / "stranger.pt")
 #
 # **Third way: safetensors.** The format has a header with names, shapes and dtypes, then the bytes of the tensors.
 # There is no place for code, so there is nothing to run. The files also load fast, one tensor at a time if need be. The
-# Hugging Face Hub uses it for nearly all models.
+# Hugging Face Hub uses it for most models.
 
 # %%
 from safetensors.torch import load_file, load_model, save_file, save_model
@@ -1213,8 +1220,9 @@ load_model(other, folder / "model.safetensors")  # strict, like load_state_dict
 print("same logits:", torch.equal(model(picture), other(picture)))
 
 # %% [markdown]
-# **What goes wrong in practice.** In many language models the table of word vectors is also the weight of the last
-# layer: one tensor under two names, *tied*. `save_file` takes tensors, each with memory of its own, and refuses:
+# **What goes wrong in practice.** In many language models the table of word vectors (`nn.Embedding`, one row per word)
+# is also the weight of the last layer: one tensor under two names, *tied*. `save_file` takes tensors, each with memory
+# of its own, and refuses:
 
 
 # %%

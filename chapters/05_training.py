@@ -220,11 +220,11 @@ loss.sum().backward()
 print("with logits:       ", loss.tolist(), "gradient", together.grad.tolist())
 
 # %% [markdown]
-# σ(20) is 0.999999998, and `float32` rounds it to 1. From then on the loss is log 0, which PyTorch cuts off at 100, and
-# the gradient is 0: the worst mistakes of the model are the ones that it cannot learn from. From the logit itself,
+# σ(20) is 0.999999998, and `float32` rounds it to 1. From then on the loss is −log 0, which PyTorch cuts off at 100,
+# and the gradient is 0: the worst mistakes of the model are the ones that it cannot learn from. From the logit itself,
 # log(1 + eᶻ) can be computed without forming eᶻ or σ(z).
 #
-# **What goes wrong in practice.** The same happens when a model ends in a softmax and the loss takes logits:
+# **What goes wrong in practice.** A model ends in a softmax, and the loss takes logits:
 
 # %%
 perfect = 100 * F.one_hot(torch.tensor([3, 7]), 10).float()  # logits that are sure, and right
@@ -245,7 +245,7 @@ print(F.cross_entropy(perfect, targets.long()).item())  # class numbers are int6
 
 # %% [markdown]
 # :::{important} To remember
-# Losses take logits. Softmax and sigmoid are for people who read the result.
+# The losses of classification take logits. Softmax and sigmoid are for people who read the result.
 # :::
 #
 # *Exercises:* `bce_with_logits`, `cross_entropy`.
@@ -263,7 +263,8 @@ print(F.cross_entropy(perfect, targets.long()).item())  # class numbers are int6
 # | weight decay λ in SGD and Adam | g ← g + λ · w, before anything else |
 # | AdamW | Adam, and apart from it w ← w − lr · λ · w |
 #
-# Adam divides by the size of the gradient, so each weight moves by about lr per step, however steep the loss is.
+# Adam divides by the size of the gradient. So a weight whose gradient keeps its sign moves by about lr per step, however
+# steep the loss is.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -392,7 +393,7 @@ sizes, batch_losses = torch.tensor([32.0, 1.0]), torch.tensor([0.2, 5.0])
 print(f"mean over batches {batch_losses.mean():.2f}, over samples {(sizes * batch_losses).sum() / sizes.sum():.2f}")
 
 # %% [markdown]
-# One odd sample in a batch of its own has become half of the result. Add up sums, and divide once.
+# One odd sample in a batch of its own has counted as much as the other 32 together. Add up sums, and divide once.
 #
 # **Modes.** In train mode, dropout drops and batch norm uses the statistics of the batch. Measured so, a model gives
 # another result each time, and learns statistics from the data it is measured on:
@@ -546,6 +547,7 @@ learning_curves(
 )
 
 # %% [markdown]
+# `OneCycleLR` rises from 1/25 of its highest rate during the first 30 % of the steps, then falls almost to 0.
 # `LambdaLR` makes a schedule of any function from the step to a factor: `LambdaLR(optimizer, lambda step: …)`.
 #
 # :::{admonition} Myth: "I use a schedule: `StepLR(optimizer, step_size=30, gamma=0.1)`"
@@ -634,9 +636,9 @@ print(f"accuracy before {before:.1%}, after the bad batch {unclipped:.1%}, with 
 assert length > 100 * ordinary and unclipped < 0.5 and clipped > before - 0.1
 
 # %% [markdown]
-# One step has undone the training. **Clipping** shortens the whole gradient, all parameters together, where it is
-# longer than `max_norm`; its direction stays. The place for it is after `backward` and before `step`. Log the length
-# that it returns: it is the first number to look at when a training goes wrong.
+# One step has undone the training. **Clipping** shortens the whole gradient, all parameters together, where its length,
+# the norm, is more than `max_norm`; its direction stays. The place for it is after `backward` and before `step`. Log
+# the length that it returns: it is the first number to look at when a training goes wrong.
 #
 # :::{important} To remember
 # `clip_grad_norm_` between `backward` and `step` costs little, and turns a disaster into a wasted step.
@@ -705,9 +707,9 @@ for dtype in (torch.float16, torch.bfloat16):
 
 # %% [markdown]
 # `float16` has a narrow range: small gradients become 0, large sums become infinite. `bfloat16` has the range of
-# `float32`, but only about three decimal digits. Neither is good enough for the weights themselves, to which a step
-# adds very little. So in **mixed precision** the weights stay `float32`, and `autocast` runs inside it what is safe to
-# run in 16 bits: matrix products and convolutions, not softmax, norms and losses.
+# `float32`, but only two to three decimal digits. Neither is good enough for the weights themselves, to which a step
+# adds very little. So in **mixed precision** the weights stay `float32`. Inside `autocast`, what is safe in 16 bits
+# runs in 16 bits: matrix products and convolutions, not softmax and losses.
 
 # %% tags=["nbval-ignore-output"]
 seed_everything(0)
@@ -917,8 +919,8 @@ folder.cleanup()
 #
 # Each GPU gets a process of its own with a copy of the model and its own share of the batches. After `backward` the
 # processes average their gradients, so all make the same step. This is *distributed data parallel*. PyTorch brings
-# `torchrun` and `DistributedDataParallel` for it; Hugging Face Accelerate wraps them so that the loop stays as it is.
-# Four things change, marked here. This is the real code, with one process on the CPU:
+# `torchrun` and `DistributedDataParallel` for it; Hugging Face Accelerate wraps them so that the loop stays almost as
+# it is. Four things change, marked here. This is the real code, with one process on the CPU:
 
 # %%
 from accelerate import Accelerator
@@ -1115,10 +1117,13 @@ assert accuracy > 0.65
 # %% [markdown]
 # ## Can a mean of word vectors tell praise from blame?
 #
-# fastText classifies a text by the mean of the vectors of its words, and a linear layer. We train it on 3,000 real
-# sentences from reviews of products, films and restaurants, half of them positive. Eighteen sentences occur twice;
-# remove them *before* the split, or a test sentence may have been trained on. The vocabulary comes from the training
-# part alone, for the same reason.
+# fastText classifies a text by the mean of the vectors of its words, and a linear layer. The vectors are the rows of
+# one trained table: `nn.Embedding(words, features)` looks up a row for each id, (batch, time) → (batch, time,
+# features).
+#
+# We train it on 3,000 real sentences from reviews of products, films and restaurants, half of them positive. Eighteen
+# sentences occur twice; remove the copies *before* the split, or a test sentence may have been trained on. The
+# vocabulary comes from the training part alone: in use, too, there will be words that training has not seen.
 
 # %%
 reviews = list({review.sentence: review for review in datasets.reviews()}.values())  # each sentence once
@@ -1225,7 +1230,7 @@ assert test_accuracy > 0.72
 
 # %% [markdown]
 # About four out of five, against half by guessing. The ± is the standard error of 400 test sentences: a model that is
-# one per cent better here is not known to be better at all.
+# one percentage point better here is not known to be better at all.
 #
 # :::{admonition} Myth: "The loss falls, so the classifier works"
 # :class: warning
@@ -1243,7 +1248,8 @@ print(f"training accuracy {train_accuracy:.1%}, test accuracy {test_accuracy:.1%
 assert train_accuracy > 0.85 and 0.38 < test_accuracy < 0.62
 
 # %% [markdown]
-# It has learned coin tosses by heart. Only data that the model has not seen can tell learning from memory.
+# It has learnt coin tosses by heart. (The training accuracy is that of the last epoch, the test accuracy that of the
+# weights with the lowest validation loss.) Only data that the model has not seen can tell learning from memory.
 #
 # What did the real one learn? Each word on its own has logits; their difference says how positive it is.
 
@@ -1286,8 +1292,8 @@ model.load_state_dict(best_state)
 assert best_accuracy > 0.8
 
 # %% [markdown]
-# The multilayer perceptron of the first section needed three epochs for about three quarters. And now the one look at
-# the test set:
+# The perceptron of the first section, trained for three epochs above, classified about three quarters. And now the one
+# look at the test set:
 
 # %% mystnb={"figure": {"caption": "The test set: true classes in rows, predictions in columns. Shirts are taken for T-shirts, coats and pullovers.", "name": "fig-training-confusion"}, "image": {"alt": "A ten by ten table of counts. Most lie on the diagonal; the row of shirts spreads over T-shirts, pullovers and coats."}} tags=["nbval-ignore-output"]
 test = datasets.fashion_mnist(train=False)
@@ -1311,8 +1317,8 @@ confusion_matrix(
 # on one thread, epoch by epoch in turns. Each adds to the one before:
 #
 # - **data as one tensor**: a batch is one indexing operation. The training is the same.
-# - **and momentum, one cycle**: the same network and number of epochs; batches of 128, Nesterov momentum, weight decay,
-#   a one-cycle schedule.
+# - **and momentum, one cycle**: the same network and number of epochs; batches of 128, Nesterov momentum (a variant
+#   of momentum), weight decay, a one-cycle schedule.
 # - **and a small CNN**: two convolutions of stride 2 with batch norm, 3 epochs of it. Its learning rate was chosen from
 #   three by the accuracy on 5,000 training images that were held out, not on the test set.
 

@@ -35,11 +35,11 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # and sees only 1,500 pictures, so that a run takes seconds on an ordinary processor.
 #
 # The pictures of TensorBoard in this chapter are screenshots of the runs that its cells make. To click through them
-# yourself, run the chapter, then start TensorBoard as the third section says.
+# yourself, run the chapter, then start TensorBoard as the section *How do I start TensorBoard?* says.
 #
 # ## Objectives and time
 #
-# Reading and running takes about two hours, the exercises about three more. Afterwards you can
+# Reading and running takes about two hours, the exercises about two and a half more. Afterwards you can
 #
 # - write any kind of value to TensorBoard, and say when it is safely on disk;
 # - read each dashboard: what is healthy, what is not, and what the picture hides;
@@ -157,9 +157,9 @@ print(curve[["step", "value"]].head(3))
 print(f"{curve.value[1]:.12f}")
 
 # %% [markdown]
-# Each value comes with its step and its wall time, the second at which it was written. Values are stored as `float32`,
-# so 5.76 has become the nearest `float32`, which Python prints with its error. A table is all that plots and tests
-# need:
+# Each value comes with its step and its wall time, the second at which it was written. 9.0 comes back exactly, 5.76
+# does not: values are stored as `float32`, and 5.76 has become the nearest one, 5.760000228882. A table is all that
+# plots and tests need:
 
 # %% mystnb={"figure": {"caption": "The two curves of the descent, read back from the event file.", "name": "fig-tensorboard-descent"}, "image": {"alt": "Two curves over 20 values: the loss falls from 9 to nearly 0, the weight rises from 0 to nearly 3."}}
 from course_utils.plotting import learning_curves
@@ -278,8 +278,9 @@ print("third:", Event.FromString(records[2]).summary.value[0].tag)
 # ```
 #
 # It prints an address, `http://localhost:6006` unless the port is taken. Open it in a browser; leave the program
-# running while you train, because it reads new values every 30 seconds or when you press the round arrow. `--logdir`
-# names the folder *above* the runs: each directory with event files below it becomes one run, named by its path.
+# running while you train. The page shows new values when you press the round arrow; by itself, every 30 seconds, it
+# does so only after you tick *Reload data* under the cogwheel. `--logdir` names the folder *above* the runs: each
+# directory with event files below it becomes one run, named by its path.
 #
 # In a notebook (JupyterLab, Colab) the same is shown under the cell:
 #
@@ -355,9 +356,9 @@ def evaluate(model):
 
 
 # %% [markdown]
-# The training function writes scalars at three intervals: the loss of a batch and the learning rate every fifth step,
+# The training function writes scalars at two intervals: the loss of a batch and the learning rate every fifth step,
 # the validation once per epoch. `watchers` is a list of functions that are called after each epoch as
-# `watch(writer, model, step)`. It is empty for now; each of the next sections adds one.
+# `watch(writer, model, step)`. It is empty for now; the next sections fill it.
 
 # %%
 EPOCHS = 4
@@ -412,7 +413,7 @@ assert accuracies[0.01] > 0.6 > accuracies[0.0003] and accuracies[0.3] < 0.3
 # %% [markdown]
 # ```{figure} ../assets/tensorboard/scalars.png
 # :name: fig-tensorboard-scalars
-# :alt: TensorBoard with one card per tag. In the card of the training loss, the curve of learning rate 0.0003 falls slowly, that of 0.01 fast, and that of 0.3 stays at 2.3 after a high peak.
+# :alt: TensorBoard with one card per tag. In the card of the training loss, the curve of learning rate 0.0003 falls slowly, that of 0.01 fast, and that of 0.3 stays at about 2.3.
 #
 # The scalars of the three runs. One card per tag, one colour per run.
 # ```
@@ -429,9 +430,10 @@ assert accuracies[0.01] > 0.6 > accuracies[0.0003] and accuracies[0.3] < 0.3
 # 2 / 0.5 = 4, 2 / 0.75 = 2.67 after the division.
 #
 # **What goes wrong in practice.** Smoothing hides what you look for: a spike of one step becomes a low hill after it,
-# and with β = 0.99 a loss that has diverged still looks healthy. Set it to 0 before you conclude anything. And keep
-# what you collect for the epoch as numbers. A sum of *tensors* keeps the graph of each batch alive, until the memory is
-# full:
+# and with β = 0.99 a loss that has diverged looks healthy for many steps more. Set it to 0 before you conclude
+# anything. *Ignore outliers in chart scaling*, which is ticked at first, leaves the highest peaks outside the card:
+# clear it too. And keep what you collect for the epoch as numbers. A sum of *tensors* keeps the graph of each batch
+# alive, until the memory is full:
 
 # %%
 total, number = 0.0, 0.0
@@ -490,11 +492,12 @@ assert spread[1] > 1.2 * spread[0]
 # Histograms of gradients and weights after each of four epochs; the newest lies in front.
 # ```
 #
-# **What to read in it.** Each profile is one step; the height counts values. The weights start as a flat block and grow
-# into a wider bell: they learn. A weight whose profiles are all alike does not learn. A gradient whose values all lie
-# at 0 does not arrive: behind a dead ReLU, a frozen layer, or a `detach` too many. Gradients that widen from epoch to
-# epoch announce an explosion. The dashboard *Distributions* shows the same numbers from above: bands that hold the
-# middle 68 %, 87 % and 100 % of the values, over the steps.
+# **What to read in it.** Each profile is one step; the height counts values. The weights were a flat block before the
+# first epoch, which is not in the picture; after it they are a bell, and the bell grows wider: they learn. A weight
+# whose profiles are all alike does not learn. A gradient whose values all lie at 0 does not arrive: behind a **dead**
+# ReLU, one that gives 0 for every example. A frozen layer, or a `detach` too many, leaves no gradient at all. Gradients
+# that widen from epoch to epoch announce an explosion. The dashboard *Distributions* shows the same numbers from above:
+# bands that hold the middle 38 %, 68 %, 87 % and 100 % of the values, over the steps.
 
 # %% [markdown]
 # ```{figure} ../assets/tensorboard/distributions.png
@@ -541,7 +544,7 @@ assert of_histograms.median > 20 * of_scalar.median
 
 # %% [markdown]
 # A scalar costs microseconds. All histograms together cost more than a step of this small network: written at each
-# step, they would make training two or three times as long. Once per epoch, nobody notices.
+# step, they would make training several times as long. Once per epoch, nobody notices.
 #
 # :::{important} To remember
 # Histograms tell which layer; scalars only that something is wrong. Scalars often, histograms rarely.
@@ -623,8 +626,8 @@ print(read_image(LOGS / "scratch", "inputs").shape)  # (height, width, channels)
 # ```
 #
 # **What to read in it.** First the inputs: are they what you believe, the right way up, with the right colours, not cut
-# by a transform? Many a bug is found here and nowhere else. Filters of the first layer become edges and spots; some
-# that still look like noise after training were never needed. In the feature maps, a filter for an edge lights up one
+# by a transform? Many a bug is found here and nowhere else. Filters of the first layer become edges and spots; one
+# that still looks like noise after training has learnt little. In the feature maps, a filter for an edge lights up one
 # side of the garment. A map that is black for every picture belongs to a dead unit.
 #
 # **What goes wrong in practice.** A picture from matplotlib, PIL or NumPy has its channels last:
@@ -805,9 +808,9 @@ print(film.format, film.size, film.n_frames, "frames")
 # ```
 #
 # **What to read in it.** From epoch to epoch the melody rises; the tones that stay low are the pictures that the
-# network gets wrong. In the film, the maps move exactly as the picture moves: a convolution treats all places alike.
-# Where you train on real video, sound or speech, these two dashboards are where you find frames in the wrong order and
-# a sample rate that is wrong by a factor of two.
+# network gets wrong. In the film, the maps move as the picture moves: away from the edges, a convolution treats all
+# places alike. Where you train on real video, sound or speech, these two dashboards are where you find frames in the
+# wrong order and a sample rate that is wrong by a factor of two.
 #
 # **What goes wrong in practice.** Audio outside −1…1 is clipped, and integers are not scaled: divide 16-bit samples by
 # 32768 first. A film of 100 frames is 100 pictures: a few per run are enough.
@@ -892,12 +895,12 @@ print(sorted(path.name for path in (LOGS / "projector" / "00000" / "default").it
 # cloud: exactly the pairs of the confusion matrix. A point of one colour in the midst of another is a mistake or a
 # wrong label; click on it to see its nearest neighbours. The percentage under *PCA* says how much of the spread the
 # three axes hold. *t-SNE* and *UMAP* pull groups apart, but the distance *between* their groups, and their size, mean
-# nothing.
+# little.
 #
-# **What goes wrong in practice.** The projector has no event file: it reads `tensors.tsv`, `metadata.tsv` and
+# **What goes wrong in practice.** The projector reads no event file: it reads `tensors.tsv`, `metadata.tsv` and
 # `sprite.png`, which you see above. The sprite holds all thumbnails in one square picture, at most 8192 pixels wide:
-# some thousands of small pictures. Take a sample. And take the features with `model.eval()`: with dropout, each picture
-# gets a different place at every call.
+# room for 85,000 pictures of 28 × 28, but only for 1,300 of 224 × 224. Take a sample. And take the features with
+# `model.eval()`: with dropout, each picture gets a different place at every call.
 #
 # :::{important} To remember
 # The projector shows what a layer knows. Three dimensions of 32: what looks mixed there may still be apart.
@@ -912,10 +915,10 @@ print(sorted(path.name for path in (LOGS / "projector" / "00000" / "default").it
 #
 # | what | how often | why |
 # |---|---|---|
-# | loss, learning rate | every 5th step here; about 1,000 points per run | 30 bytes, and it costs microseconds |
+# | loss, learning rate | every 5th step here; about 1,000 points per run | 50 bytes and some microseconds each |
 # | validation loss and accuracy | once per epoch | a pass over the validation data |
-# | histograms | once per epoch | kilobytes, and the time of a few training steps |
-# | pictures, figures, text, sound, film | once per epoch or less | 10 to 100 kilobytes |
+# | histograms | once per epoch | 9 kilobytes each, and together the time of a few training steps |
+# | pictures, figures, text, sound, film | once per epoch or less | a third of a megabyte here, together |
 # | graph | once | it does not change |
 # | projector | at the end | pictures and features of the whole sample |
 # | hyperparameters | at the end | needs the final metric |
@@ -990,9 +993,10 @@ assert table.accuracy.max() > 0.7
 # region of an axis, that setting matters; if they go through all of it, it does not. Drag along an axis to keep a part.
 #
 # **What goes wrong in practice.** Without `run_name`, `add_hparams` makes a new directory below the run, named after
-# the time, and the table refers to that. `run_name="."` keeps settings and curves together. The metric needs a tag of
-# its own (`final/accuracy`): with the tag of a curve it would add one more point to it. Settings must be numbers,
-# strings or booleans; a list is refused:
+# the time, and the table refers to that. `run_name="."` keeps settings and curves together. (The directory then holds
+# several event files. That does no harm as long as no tag is written by two of them.) The metric needs a tag of its own
+# (`final/accuracy`): with the tag of a curve it would add one more point to it. Settings must be numbers, strings or
+# booleans; a list is refused:
 
 # %% tags=["raises-exception"]
 with SummaryWriter(LOGS / "scratch") as writer:
@@ -1050,7 +1054,7 @@ learning_curves(
 # | curve in one point | the step is missing |
 # | curve jumps back | two runs in one directory |
 # | curve ends early | no `flush`, no `close`, or a killed job |
-# | spikes missing | smoothing, or the limit of 1,000 values |
+# | spikes missing | smoothing, *Ignore outliers*, or the limit of 1,000 values |
 # | is it learning? | scalars: loss, validation, learning rate |
 # | which layer is not? | histograms of weights and gradients |
 # | what does it see? | images, filters, feature maps |

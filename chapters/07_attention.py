@@ -54,8 +54,8 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # ## How does a word become numbers?
 #
 # The data is the CMU Pronouncing Dictionary: English words and their *phonemes*, the sounds they are made of, in the
-# notation ARPAbet. The digit of a vowel is its stress. We take the words of plain letters with their first
-# pronunciation, and hold 4,000 of them out: 2,000 to validate, 2,000 to test.
+# notation ARPAbet. The digit of a vowel is its stress: 1 main, 2 second, 0 none. We take the words of plain letters
+# with their first pronunciation, and hold 4,000 of them out: 2,000 to validate, 2,000 to test.
 
 # %%
 import inspect
@@ -121,12 +121,12 @@ print(words)
 print(targets)
 
 # %% [markdown]
-# 27 and 72. "thought" has more letters than "cat", but their pronunciations are almost equally long: no letter stands
-# for one sound. That is why the network cannot go letter by letter.
+# 27 and 72. "thought" has four letters more than "cat", and yet both have three sounds: letters and sounds do not come
+# in pairs. That is why the network cannot go letter by letter.
 #
 # :::{admonition} Myth: "One vocabulary's padding will do for both languages"
 # :class: warning
-# Source notes often number each language separately, and then pad both with an id looked up in *one* of the two. Here
+# Programs often number each language separately, and then pad both with an id looked up in *one* of the two. Here
 # the letters are numbered from 0 without a `<pad>` of their own, and padded with the phonemes' 0:
 # :::
 
@@ -170,7 +170,8 @@ print("h is the last output:", torch.equal(h[0], outputs[:, -1]))
 # bidirectional LSTM is two of them, one from each end, with their outputs side by side.
 #
 # **What goes wrong in practice, first.** Without `batch_first=True` the first axis is taken for time. Nothing
-# complains, and the second word begins in the state in which the first one ended:
+# complains, and the LSTM reads columns in place of words: each letter of the second word goes on from the state that
+# the letter above it, in the first word, has left:
 
 # %%
 changed = words.clone()
@@ -284,7 +285,7 @@ print(*pronounce(model, test[:1])[0])
 # limit.
 #
 # :::{important} To remember
-# The encoder reads everything at once. The decoder writes step by step, and hears its own last word.
+# The encoder reads the whole word first. The decoder writes step by step, and is given what it has just said.
 # :::
 #
 # *Exercise:* `greedy_decode`.
@@ -418,9 +419,10 @@ print(f"loss, padding counted {counted:.2f}, on phonemes {honest:.2f}")
 # %% [markdown]
 # ## How does the decoder look back?
 #
-# At each step, the decoder's output is a *query*. It is compared with the memory at each letter (the *keys*), the softmax
-# of the scores gives weights, and the weighted mean of the memory (the *values*; the mean is called the *context*) joins the
-# decoder's own output. This is chapter 1's attention, with the queries from one sequence and the keys and values from another:
+# At each step, the decoder's output is a *query*. It is compared with the memory at each letter (the *keys*), the
+# softmax of the scores gives weights, and the weighted mean of the memory (the *values*; the mean is called the
+# *context*) joins the decoder's own output. This is chapter 1's attention, with the queries from one sequence and the
+# keys and values from another:
 
 
 # %%
@@ -442,8 +444,8 @@ print(weights[0].sum(dim=-1), weights[0, :, 3:].abs().max())
 
 # %% [markdown]
 # Every row of weights adds up to 1, and padding has weight 0 exactly: e to the power of −∞ is 0. PyTorch's own function
-# gives the same values. It returns no weights, because it never keeps them: on a GPU it works through the keys block by
-# block, so that the (t, s) table need not fit into memory.
+# gives the same values. It returns no weights, because its fast forms never hold them all: on a GPU they work through
+# the keys block by block, so that the (t, s) table need not fit into memory.
 
 # %%
 theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -503,7 +505,8 @@ for way in ("added", "filled"):
 
 # %% [markdown]
 # :::{important} To remember
-# Fill scores with −∞ before the softmax, and weights with 0 after it.
+# Fill scores with −∞ before the softmax, and weights with 0 after it. (`Pronouncer` does without the second: no word is
+# empty.)
 # :::
 #
 # *Exercise:* `scaled_dot_product`.
@@ -511,8 +514,8 @@ for way in ("added", "filled"):
 # %% [markdown]
 # ## Does it learn?
 #
-# Now the network of full size, on real batches, for some seconds: teacher forcing, shifted targets, padding ignored.
-# Words of similar length go into one batch, which keeps padding, and so work, small.
+# Now the network of full size, on real batches, for less than a minute: teacher forcing, shifted targets, padding
+# ignored. Words of similar length go into one batch, which keeps padding, and so work, small.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -782,7 +785,7 @@ print("not at all:", torch.allclose(shuffled, values[order], atol=1e-6))
 # %% [markdown]
 # Attention sees a *set*. To it, "dog bites man" is "man bites dog". So the position is added to each input vector, as a
 # row of sines and cosines of many wavelengths. Even columns are sines, odd ones cosines of the same angle, and the waves
-# become longer from left to right, up to 2π · 10,000. This is the table of the network that comes below:
+# become longer from left to right, up to nearly 2π · 10,000. This is the table of the network that comes below:
 
 # %% mystnb={"figure": {"caption": "Positional encodings: one row per position, 32 columns. Left, the fast waves tell neighbours apart; right, the slow ones tell near from far.", "name": "fig-attention-positions"}, "image": {"alt": "A 40 by 32 picture: quick stripes down the left columns, ever slower waves to the right."}}
 language_model = TransformerLM(vocabulary=1024, width=32)
@@ -797,9 +800,9 @@ print("still not at all:", torch.allclose(shuffled, values[order], atol=1e-6))
 # %% [markdown]
 # Now the order matters.
 #
-# One softmax gives each position one mean over the others. To look at several things at once, **multi-head attention**
-# cuts the features into equal runs, one for each head, lets every head attend on its own, and puts the results side by
-# side. The shapes are all there is to it:
+# One softmax gives each position one weighted mean over all positions. To look at several things at once, **multi-head
+# attention** cuts the features into equal runs, one for each head, lets every head attend on its own, and puts the
+# results side by side. The shapes are all there is to it:
 #
 # | step | shape |
 # |---|---|
@@ -822,8 +825,9 @@ _, weights = layer(batch, batch, batch, attn_mask=~may_attend)
 print("true = forbidden:  position 4 looks at", weights[0, 4].nonzero()[:, 0].tolist())
 
 # %% [markdown]
-# In `nn.MultiheadAttention` a true entry *forbids*; in `F.scaled_dot_product_attention` and in this book it permits. With
-# the wrong one, position 4 sees only the future, and the last position, which then may attend nowhere, becomes `nan`.
+# In `nn.MultiheadAttention`, and in all of `nn.Transformer…`, a true entry *forbids*; in
+# `F.scaled_dot_product_attention` and in this book it permits. With the wrong one, position 4 sees only the future, and
+# the last position, which then may attend nowhere, becomes `nan`.
 #
 # :::{important} To remember
 # Attention has no order of its own: add positions. And ask of each mask what true means.
@@ -890,9 +894,12 @@ print("without a mask:", moved(block), "of 7 see the future")
 print("with a mask:   ", moved(lambda x: block(x, src_mask=causal)), "of 7")
 
 # %% [markdown]
+# It does not pass: without a mask, all 7 positions see the future. (The mask here holds numbers, 0 for "may attend" and
+# −∞ for "may not", which are added to the scores: a third way to write one.)
+#
 # Our model is `course_utils.networks.TransformerLM`: embeddings with positions added, three blocks, and logits. A block
-# is masked self-attention and then two linear layers at each position. The input is *added* to what each of them gives,
-# as in chapter 4's residual block, and a `LayerNorm` stands before each.
+# is masked self-attention and then two linear layers at each position, with a GELU, a smooth ReLU, between them. The
+# input is *added* to what each of them gives, as in chapter 4's residual block, and a `LayerNorm` stands before each.
 
 # %%
 from course_utils.networks import TransformerBlock
@@ -924,9 +931,10 @@ print(f"loss from {losses[0]:.2f} to {losses[-1]:.2f}; a guess among 1,024 token
 assert losses[-1] < 6.3 and losses[0] > 6.8
 
 # %% [markdown]
-# At first it is worse than a guess: with the same vectors going in and coming out, it bets on the token that it has just
-# been given. Then it learns which tokens are common. For text worth reading, `training/speeches.py` trained this class for about six
-# minutes on one core, on all speeches but those of the last two presidents, which were held out. **From here on we use those weights.**
+# At first it is worse than a guess: with the same vectors going in and coming out, it bets on the token that it has
+# just been given. Then it learns which tokens are common. For text worth reading, `training/speeches.py` trained this
+# class for about six minutes on one core, on all speeches but those of the last two presidents, which were held out.
+# **From here on we use those weights.**
 
 # %% mystnb={"figure": {"caption": "The training of the shipped language model: the loss per token, every 200 steps.", "name": "fig-attention-language-model"}, "image": {"alt": "Two falling curves: the training loss from 5.8 to 3.1, the loss on held-out speeches from 4.8 to 3.7."}}
 history = json.loads(metadata["history"])
@@ -1052,8 +1060,8 @@ for temperature, k in ((0.7, 20), (1.0, 1024), (1.8, 1024)):
 #
 # ## Where to go next
 #
-# Do the exercises of this chapter: `exercises/07_attention.ipynb`. Then chapter 8 takes up models of the same kind, with a
-# thousand times as much training behind them.
+# Do the exercises of this chapter: `exercises/07_attention.ipynb`. Then chapter 8 takes up models of the same kind,
+# larger by far, with far more text behind them.
 #
 # ## Sources
 #

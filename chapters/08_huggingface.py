@@ -52,8 +52,8 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # %% [markdown]
 # ## What can three lines do?
 #
-# A *pipeline* takes plain text and gives a plain answer. You name the task and the model. This model, SmolLM2, has read
-# a large part of the web, and has learned to continue texts.
+# A *pipeline* takes plain text and gives a plain answer. You name the task and the model. This model, SmolLM2, was
+# trained on a great deal of text, most of it from the web, and has learnt to continue texts.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -168,7 +168,7 @@ ids = tokenizer("The capital of France is")["input_ids"]
 model(input_ids=torch.tensor(ids))  # (time,)
 
 # %% [markdown]
-# The message speaks of some inner tensor, because the number of tokens was taken for something else. Add the axis:
+# The message speaks of some inner tensor, because the axis of the tokens was taken for that of the batch. Add the axis:
 
 # %%
 print(model(input_ids=torch.tensor([ids])).logits.shape)  # (batch, time) -> (batch, time, vocabulary)
@@ -198,7 +198,7 @@ for word in ["transformers", "gradients", "unbelievably", "won't", "🙂"]:
 
 # %% [markdown]
 # "transformers" is frequent enough for a place of its own. `[UNK]`, unknown, stands where nothing in the vocabulary
-# fits: this model cannot see an emoji. The call does three things, which can be done one by one:
+# fits: this model cannot see that emoji. The call cuts the text, looks the pieces up, and adds something of its own:
 
 # %%
 pieces = tokenizer.tokenize("Gradients vanish.")
@@ -209,10 +209,10 @@ print(tokenizer("Gradients vanish.")["input_ids"])
 print(tokenizer.decode(tokenizer("Gradients vanish.")["input_ids"]))
 
 # %% [markdown]
-# The call gives two numbers more. They are *special tokens*: `[CLS]` (101) begins and `[SEP]` (102) ends a text. The
-# model was trained with them, so it wants them. `decode(ids, skip_special_tokens=True)` leaves them out. The capital
-# letter is gone for good: this vocabulary is *uncased*. Two texts make a pair, for tasks such as "does the second
-# follow from the first?"; then `token_type_ids` says which text a token belongs to:
+# Cutting and looking up give four numbers, the call six. The other two are *special tokens*: `[CLS]` (101) begins and
+# `[SEP]` (102) ends a text. The model was trained with them, so it wants them. `decode(ids, skip_special_tokens=True)`
+# leaves them out. The capital letter is gone for good: this vocabulary is *uncased*. Two texts make a pair, for tasks
+# such as "does the second follow from the first?"; then `token_type_ids` says which text a token belongs to:
 
 # %%
 pair = tokenizer("It rains.", "The street is wet.")
@@ -409,8 +409,10 @@ heat_map(
 )
 
 # %% [markdown]
-# The two about cold food have 0.59 in common, and not one noun. **What goes wrong in practice.** In a padded batch the
-# average must leave the padding out, and `mean(dim=1)` does not:
+# The two about cold food have a cosine of 0.59, and not one noun in common. The other pairs have 0.34 and 0.38: less,
+# but no other sentence is nearer to either.
+#
+# **What goes wrong in practice.** In a padded batch the average must leave the padding out, and `mean(dim=1)` does not:
 
 # %%
 batch = tokenizer(["The soup was cold.", "word " * 40], padding=True, return_tensors="pt")
@@ -434,7 +436,7 @@ print(f"cosine of the soup with itself: {vectors[0] @ plain[0]:.2f}")
 #
 # Semantic search: embed all passages once, embed the query, take the largest cosines. The presidents' State of the
 # Union addresses have 1.8 million words; we cut them into passages of 40 words and take 300 of them, evenly spread over
-# the years.
+# the whole text.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -461,9 +463,9 @@ for query in ["ill people who cannot pay a doctor", "letters and parcels", "farm
     print(textwrap.fill(text, 110, initial_indent="    ", subsequent_indent="    "))
 
 # %% [markdown]
-# Truman speaks of "substandard levels of health" and "medical care", and is found. A search for the words themselves
-# would have found nothing. It took 300 runs of the model once, and then one run and one matrix product per query. That
-# is how search and the "retrieval" of chat programs work.
+# Truman speaks of "substandard levels of health" and "medical care", and is found. A search for the words "ill" or
+# "doctor" would have found nothing. It took 300 runs of the model once, and then one run and one matrix product per
+# query. The "retrieval" of chat programs does the same before they answer.
 #
 # **What goes wrong in practice.** There is always a best passage, also for a question that no passage answers:
 
@@ -519,8 +521,9 @@ with torch.inference_mode():
 # weights.
 #
 # A task needs a *head*. `AutoModelForSequenceClassification` puts a linear layer on the encoder, from 384 features to
-# `num_labels` logits. The checkpoint of all-MiniLM has no such layer, for it was trained on another task. So where do
-# its weights come from? `output_loading_info=True` tells:
+# `num_labels` logits. It does not read the average but the vector of `[CLS]`, after one more layer that belongs to the
+# encoder, the *pooler*. The checkpoint of all-MiniLM has no such head, for it was trained on another task. So where do
+# the head's weights come from? `output_loading_info=True` tells:
 
 # %%
 classifier, info = AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=2, output_loading_info=True)
@@ -579,14 +582,15 @@ train, valid, test = ([unique[i] for i in order[a:b]] for a, b in [(0, 256), (25
 print(len(train), len(valid), len(test), "sentences,", sum(review.label for review in test), "of the test positive")
 
 # %% [markdown]
-# 256 sentences are few, so that this runs in seconds; chapter 9 takes more. The loop is that of chapter 5, with three
-# habits of fine-tuning:
+# 256 sentences are few, so that this does not take long; the comparison in chapter 9 uses 2,000. The loop is that of
+# chapter 5, with three habits of fine-tuning:
 #
 # - a small learning rate that *falls*: `get_scheduler("linear")` lowers it in equal parts to 0. The weights are good
 #   already, and large steps late in training would spoil them;
 # - **AdamW**, as for nearly all Transformers;
 # - **freezing**: the embeddings and the lower four of the six layers keep their weights. They know what English is;
-#   what has to change for a task lies mostly higher up. It also spares a good part of the work.
+#   what has to change for a task lies mostly higher up, in the two upper layers, the pooler and the head. It also
+#   spares a good part of the work.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -665,9 +669,9 @@ assert hand_accuracy > 0.78
 # new sentences are read rightly. A model with random weights would need far more text than this to learn what
 # "wonderful" means. (Your numbers differ a little: training amplifies the rounding of your processor.)
 #
-# **What goes wrong in practice.** `scheduler.step()` belongs into the loop over *batches*, since `num_training_steps`
-# counts those. Called once per epoch, the rate hardly falls; called with too few steps announced, it is 0 before the
-# end:
+# **What goes wrong in practice.** `scheduler.step()` belongs in the loop over *batches*, since `num_training_steps`
+# counts those. If it is called once per epoch, the rate hardly falls. If too few steps are announced, the rate is 0
+# before the end:
 
 # %%
 for announced in (32, 16):
@@ -802,8 +806,8 @@ trainer = Trainer(
 result = trainer.train()
 
 # %% [markdown]
-# Each line is one report: the mean loss of four batches with the current rate, or an evaluation, whose names begin with
-# `eval_`. Both programs on the same 300 test sentences:
+# Each line is one report: the mean loss of four batches, the length of the last gradient and the current rate; or an
+# evaluation, whose names begin with `eval_`; or, at the end, a summary. Both programs on the same 300 test sentences:
 
 # %% tags=["nbval-ignore-output"]
 predicted = trainer.predict(test_data)  # .predictions (300, 2), .label_ids (300,), .metrics
@@ -822,9 +826,11 @@ learning_curves(
 )
 
 # %% [markdown]
-# Within a few percent, although `Trainer` also went back to the better of its two checkpoints. On 300 sentences the
-# accuracy of one and the same model already has a standard error of √(0.87 · 0.13 / 300), about 2 %, so differences of
-# this size mean nothing. What kind of errors are they?
+# Within a few percent, although `Trainer` did three things that our loop did not: it cut the gradient of each step to
+# length 1 at most (`max_grad_norm`), used no weight decay, where PyTorch's AdamW takes 0.01 unless told, and went back
+# to the better of its two checkpoints. On 300 sentences the accuracy of one and the same model already has a standard
+# error of √(0.87 · 0.13 / 300), about 2 %, so a difference of a few percent means nothing. What kind of errors are
+# they?
 
 # %% mystnb={"figure": {"caption": "The 300 test sentences by true and predicted label.", "name": "fig-huggingface-confusion"}, "image": {"alt": "A 2 by 2 grid of counts for negative and positive; most lie on the diagonal."}}
 counts = torch.zeros(2, 2)
@@ -849,9 +855,10 @@ for checkpoint in sorted(Path(folder.name).iterdir()):
     print(checkpoint.name, f"{sum(sizes.values()):.0f} MB, the optimizer {sizes['optimizer.pt']:.0f} MB of them")
 
 # %% [markdown]
-# `save_total_limit=2` keeps the newest (and the best), `save_only_model=True` the model alone. Early stopping ends the
-# training when the metric has not improved for `early_stopping_patience` evaluations. It needs `eval_strategy`,
-# `metric_for_best_model` and `load_best_model_at_end`. A small random model with learning rate 0 cannot improve:
+# `save_total_limit=2` keeps two checkpoints, here the best and the newest. `save_only_model=True` saves the model
+# alone, from which training cannot go on. Early stopping ends the training when the metric has not improved for
+# `early_stopping_patience` evaluations. It needs `eval_strategy`, `metric_for_best_model` and `load_best_model_at_end`.
+# A small random model with learning rate 0 cannot improve:
 
 # %%
 small = AutoModelForSequenceClassification.from_config(
@@ -875,8 +882,9 @@ print(f"stopped after epoch {stopped.state.epoch:.0f} of 20")
 
 # %% [markdown]
 # One evaluation to compare with, and two without an improvement. Accuracy alone misleads where one class is rare:
-# "always negative" is right 99 times of 100 if 99 of 100 reviews are negative. F1, the harmonic mean of precision and
-# recall, looks at one class at a time, and its mean over the classes, *macro* F1, counts each class the same:
+# "always negative" is right 99 times of 100 if 99 of 100 reviews are negative. F1 looks at one class at a time. It is
+# the harmonic mean of *precision*, the share of the predictions of this class that are right, and *recall*, the share
+# of its members that are found. Its mean over the classes, *macro* F1, counts each class the same:
 # `sklearn.metrics.f1_score(labels, predictions, average="macro")`.
 #
 # :::{important} To remember
@@ -1017,8 +1025,8 @@ print("as AutoModel, unexpected:", sorted(info["unexpected_keys"]))
 #
 # One token at a time: read, take the most probable next token, append it, read again. That is *greedy* decoding, what
 # `do_sample=False` does. Reading everything again for each token is a waste: the keys and values that attention
-# computed for the old tokens do not change (each token attends only to those before it). So the model returns them as
-# `past_key_values`, the *cache*, and the next call takes the cache and the new token alone.
+# computed for the old tokens do not change (each token attends only to itself and those before it). So the model
+# returns them as `past_key_values`, the *cache*, and the next call takes the cache and the new token alone.
 #
 # :::{admonition} Predict
 # :class: tip

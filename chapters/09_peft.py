@@ -54,8 +54,9 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 # %% [markdown]
 # ## What does fine-tuning cost?
 #
-# The encoder of chapter 8, all-MiniLM-L6-v2, has 22.6 million weights of 4 bytes. The optimiser AdamW keeps two numbers
-# for each weight that it trains, and `backward` one more, the gradient.
+# The encoder of chapter 8, all-MiniLM-L6-v2, has 22.6 million weights of 4 bytes (without the pooler, which we do not
+# use here). The optimiser AdamW keeps two numbers for each weight that it trains, and `backward` one more, the
+# gradient.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -148,7 +149,7 @@ print(f"{sum(p.numel() for p in probe.parameters())} weights trained, {probe_acc
 assert probe_accuracy > 0.75
 
 # %% [markdown]
-# 770 weights, 200 sentences, a fraction of a second, and more than three of four new sentences are read rightly. Always
+# 770 weights, 200 sentences, 100 short steps, and more than three of four new sentences are read correctly. Always
 # measure the probe first: what a costlier method is worth is what it adds to this.
 #
 # **What goes wrong in practice.** `requires_grad_(False)` freezes the weights, but not dropout. An encoder in train
@@ -217,7 +218,7 @@ print("rank of the change:", torch.linalg.matrix_rank(delta).item())
 
 # %% [markdown]
 # 2 %. B is zero at the start, so the adapted layer computes what the frozen one does, and training starts from the
-# pretrained model. Note the brackets that are not there: `x @ A.T @ B.T` goes through r numbers and never builds the
+# pretrained model. Note the parentheses that are not there: `x @ A.T @ B.T` goes through r numbers and never builds the
 # (out, in) matrix.
 #
 # :::{admonition} Myth: "LoRA adds AB, two random thin matrices"
@@ -240,7 +241,7 @@ for name, a, b in [("A random, B zero", 1, 0), ("both random", 1, 1), ("both zer
 
 # %% [markdown]
 # In the first row only B has a gradient at first. After one step B is no longer zero, and A learns too. In the last
-# row each matrix waits for the other, for ever.
+# row each matrix waits for the other, forever.
 #
 # **What goes wrong in practice.** Someone doubles the rank and drops the division by r, or changes α, and the same
 # learning rate no longer fits. The step that the output makes grows with the scale:
@@ -333,6 +334,10 @@ for end in ["query", "dense", "output.dense", "attention.output.dense"]:
     print(f"{end:23} {len(paths):2} layers, such as {paths[0]}")
 
 # %% [markdown]
+# A hook stands beside the layer. One can also put a new layer in its place, by setting an attribute of its parent: for
+# `layer.0.query` that is `setattr(model.get_submodule("layer.0"), "query", new)`. Take a list of the paths before you
+# replace the first layer.
+#
 # :::{important} To remember
 # Print `named_modules()` first, choose the target modules by the ends of their paths, and count what was adapted.
 # :::
@@ -342,9 +347,8 @@ for end in ["query", "dense", "output.dense", "attention.output.dense"]:
 # %% [markdown]
 # ## Does `peft` compute the same?
 #
-# The library `peft` replaces each target by a module that holds the frozen layer, A and B. (One replaces a layer by
-# setting an attribute of its parent: for `layer.0.query`, `setattr(model.get_submodule("layer.0"), "query", new)`.) A
-# `LoraConfig` says which and how.
+# The library `peft` replaces each target by a module that holds the frozen layer, A and B. A `LoraConfig` says which
+# and how.
 #
 # :::{admonition} Myth: "`LoraConfig(r=4, alpha=16)`"
 # :class: warning
@@ -422,8 +426,8 @@ for task_type in (None, "SEQ_CLS"):
 #
 # :::{admonition} Predict
 # :class: tip
-# All six linear layers of a block hold more than query and value alone. How many times more numbers does r = 4 on all of
-# them cost: 3, or more?
+# All six linear layers of a block hold more than query and value alone. How many times more numbers does r = 4 on all
+# of them cost: 3, or more?
 # :::
 
 # %%
@@ -486,8 +490,8 @@ print("same weight as by hand:", torch.allclose(merged.get_submodule(path).weigh
 # The merged model is as large and as fast as the original, and knows nothing of LoRA. (The copy is there because
 # `merge_and_unload` changes the model it is called on.)
 #
-# **What goes wrong in practice.** Weights in `bfloat16` have about three digits. A change smaller than the last digit of
-# a weight is lost when it is added:
+# **What goes wrong in practice.** Weights in `bfloat16` have two to three decimal digits. A change smaller than half of
+# a weight's last digit is lost when it is added:
 
 # %% tags=["nbval-ignore-output"]
 weight = fresh_encoder().get_submodule(path).weight
@@ -498,7 +502,8 @@ for dtype in (torch.float32, torch.bfloat16):
     assert same < 0.05 if dtype == torch.float32 else same > 0.3
 
 # %% [markdown]
-# Merge in `float32`, convert afterwards, and test the merged model, not only the adapted one.
+# In `bfloat16` most of these weights do not change at all. Merge in `float32`, convert afterwards, and test the merged
+# model, not only the adapted one.
 #
 # :::{important} To remember
 # Merged, an adapter costs nothing at inference. Unmerged, it can be swapped.
@@ -572,8 +577,8 @@ with model.disable_adapter():
 # One base in memory, two tasks, and the original besides. Swapping costs nothing, since no weight moves.
 #
 # **What goes wrong in practice.** Our head is no part of the encoder, so it is not in that folder. With the adapter of
-# the right task and a new, random head, the answers are worth nothing. And an adapter fits the one base it was trained on.
-# Another of the same shapes takes it without an error:
+# the right task and a new, random head, the answers are worth nothing. And an adapter fits the one base it was trained
+# on. Another of the same shapes takes it without an error:
 
 # %% tags=["nbval-ignore-output"]
 stranger = fresh_encoder()
@@ -639,11 +644,10 @@ for name, parts in masks.items():
     print(f"{'':15} as the right mask: {difference < 1e-3}")
 
 # %% [markdown]
-# With ones behind, attention sees seven soft tokens, none of the seven real ones of the first sentence, and eight of its
-# padding. With zeros, the soft tokens get no
-# gradient at all: the loss never falls, and nothing says why. Note also what changed for the better answer: the
-# sentence starts at position 8, so a pooling that reads position 0 reads a soft token. Our mean takes the last `time`
-# positions.
+# With ones behind, attention sees seven soft tokens, none of the seven real ones of the first sentence, and eight of
+# its padding. With zeros, the soft tokens get no gradient at all: they never change, and nothing says why. Note also
+# that, with the right mask too, the sentence starts at position 8: a pooling that reads position 0 reads a soft token.
+# Our mean takes the last `time` positions.
 #
 # `peft` does the same and lengthens the mask itself:
 
@@ -657,8 +661,8 @@ with torch.no_grad():
 soft.print_trainable_parameters()
 
 # %% [markdown]
-# Does it learn? Sixteen sentences, one batch, and the probe's head, frozen too, so that the 8 × 384 numbers of the prompt
-# are all that can move. (The loss begins low, because the probe was trained on these sentences.)
+# Does it learn? Sixteen sentences, one batch, and the probe's head, frozen too, so that the 8 × 384 numbers of the
+# prompt are all that can move. (The loss begins low, because the probe was trained on these sentences.)
 
 # %% tags=["nbval-ignore-output"]
 batch = encode([review.sentence for review in few[:16]])
@@ -699,7 +703,7 @@ assert losses[-1] < losses[0]
 #
 # :::{admonition} Predict
 # :class: tip
-# One prefix key k. If q·k is very small for a query, what does the prefix change for it? If it is very large?
+# One prefix key k. If q·k is far below zero for a query, what does the prefix change for it? If it is far above?
 # :::
 
 # %%
@@ -756,9 +760,11 @@ with torch.no_grad():
 # %% [markdown]
 # ## Which method is worth it?
 #
-# The script `training/compare_finetuning.py` trained each method on 2,000 review sentences for three epochs, and tested
-# it on 982 others. LoRA adapts all six linear layers of every block; the head is trained by all. Its numbers are read
-# here: mean accuracy, how far the runs lie apart (they differ in the seed), and what it cost.
+# The script `training/compare_finetuning.py` trained each method on 2,000 review sentences for three epochs, each with
+# a learning rate of its own, and tested it on 982 others. LoRA adapts all six linear layers of every block; the head is
+# trained by all. The script's numbers are read here: mean accuracy, how far the runs lie apart (they differ in the
+# seed), the share of weights trained, the seconds of training, and the size of what has to be kept. (The encoder runs
+# anew in each epoch, for the probe too.)
 #
 # :::{admonition} Predict
 # :class: tip
@@ -815,17 +821,17 @@ with matplotlib.rc_context(STYLE):
 figure
 
 # %% [markdown]
-# The probe is strong here, because this encoder was trained to give good sentence vectors. Fine-tuning adds more than one
-# and a half points of a hundred, and LoRA at r = 4 with 0.7 % of the weights is within a point of training them all. The
-# standard error of one accuracy on 982 sentences is about 0.8 points (√(0.94 · 0.06 / 982)). So differences of a point
-# or less, between the ranks, or between them and full fine-tuning, are no finding. Prompt tuning did not pay here: it
-# has no clear lead over the probe, and was among the slowest. It was proposed for models of billions of weights, and its
+# The probe is strong here, because this encoder was trained to give good sentence vectors. Fine-tuning adds about three
+# points of a hundred, and LoRA at r = 4 with 0.7 % of the weights is within a point of training them all. The standard
+# error of one accuracy on 982 sentences is about 0.8 points (√(0.94 · 0.06 / 982)). So differences of a point or less,
+# between the ranks, or between them and full fine-tuning, are no finding. Prompt tuning did not pay here: it has no
+# lead over the probe, and took as long as full fine-tuning. It was proposed for models of billions of weights, and its
 # authors report that it falls behind on small ones.
 #
-# One cost does *not* shrink as the weights do. LoRA took about three quarters of the time of full fine-tuning, not a
-# hundredth: the gradient still runs through all the layers, and soft tokens even make each sentence longer. The
-# activations that `backward` needs stay in memory too. What shrinks is the memory for gradients and optimiser, and the
-# bytes to keep.
+# One cost does *not* shrink as the weights do. LoRA took two thirds to three quarters of the time of full fine-tuning,
+# not a hundredth: the gradient still runs through all the layers, and soft tokens even make each sentence longer. Most
+# of the activations that `backward` needs stay in memory too. What shrinks is the memory for gradients and optimiser,
+# and the bytes to keep.
 #
 # :::{important} To remember
 # Probe first, then LoRA at a small rank; full fine-tuning if that is not enough and you can keep a copy per task.
@@ -835,8 +841,8 @@ figure
 # ## Can a language model learn a style in a minute?
 #
 # SmolLM2 (chapter 8) continues texts in the English of the web. We show it six sentences from State of the Union
-# addresses of the nineteenth century, five times over. The labels are the tokens themselves; where there is padding
-# they are −100, which the loss leaves out.
+# addresses of the years before 1850, five times over. The labels are the tokens themselves; where there is padding they
+# are −100, which the loss leaves out.
 #
 # :::{admonition} Predict
 # :class: tip

@@ -54,7 +54,7 @@ get_ipython().run_line_magic("xmode", "Minimal")
 #
 # A **pipeline** is an object that holds all parts of a model and is called like a function. This one is called with
 # names of clothes. It draws noise, one picture of it per name, and removes it in 25 steps. What is left are pictures
-# that no camera took.
+# that no camera took. (`guidance_scale` says how much weight the name has; it gets a section of its own.)
 
 # %%
 import torch
@@ -163,7 +163,7 @@ print(type(output).__name__, list(output.keys()), tuple(output.sample.shape))
 # %% [markdown]
 # In go pictures, the step t (how noisy they are; one for all, or a tensor of one per picture), and labels. Out comes an
 # object with one tensor, `sample`, of the shape of the input: the noise that the network sees in it. Both t and the label
-# become a vector of 64 numbers, which is added inside every block of the network. There are eleven labels: 0 to 9 are
+# become a vector of 64 numbers, and their sum steers every block of the network. There are eleven labels: 0 to 9 are
 # the classes, and 10 means *no label*.
 #
 # **What goes wrong in practice.** A class-conditional UNet without a label does not guess:
@@ -378,7 +378,8 @@ for t in (600, 1, 0):
 # In the middle a step hardly moves: nearly all of $x_t$ stays. At t = 0 the guess is the result, and no noise is added.
 #
 # **DDIM** adds no noise. It takes the guess and noises it again, to an earlier step, *with the same predicted ε*. So
-# it may jump: from 800 to 600 at once.
+# it may jump: from 800 to 600 at once. (The paper mixes fresh noise in by a factor η; we keep the library's default,
+# η = 0, which is none.)
 
 # %%
 from diffusers import DDIMScheduler
@@ -396,9 +397,11 @@ for t, t_prev in ((800, 600), (0, -1)):
 
 # %% [markdown]
 # `set_timesteps(n)` chooses n of the 1000 training steps. Here they are the multiples of 1000 // 5, the largest first;
-# the library calls this spacing *leading*. The scheduler needs it to know how far each step goes.
+# the library calls this spacing *leading*. The scheduler needs it to know how far each step goes. DDPM's scheduler
+# jumps too, once it is told to: it takes the jump from t to an earlier s as one large step, with
+# $\bar\alpha_t / \bar\alpha_s$ in place of $\alpha_t$.
 #
-# **What goes wrong in practice.** Without it:
+# **What goes wrong in practice.** Without `set_timesteps`:
 
 # %% tags=["raises-exception"]
 DDIMScheduler().step(eps, 800, x_t)
@@ -412,7 +415,7 @@ print(f"alphas_cumprod[-1] = {cumulative[-1]:.5f}: the noisiest step, not the cl
 
 # %% [markdown]
 # :::{important} To remember
-# DDPM: mean of picture and present x, plus fresh noise, one step at a time. DDIM: guess, then the same noise again, in
+# DDPM: mean of guess and present x, plus fresh noise; made for small steps. DDIM: guess, then the same noise again, in
 # jumps of any size.
 # :::
 #
@@ -456,9 +459,9 @@ mine = (x / 2 + 0.5).clamp(0, 1)  # from [-1, 1] back to [0, 1]
 print(tuple(theirs.shape), "equal:", torch.equal(mine, theirs))
 
 # %% [markdown]
-# That is all of it: noise; for each step a prediction and a step back; then the range. Only the call of the network
-# changes from one kind of model to the next. Now the same loop with the trained network, for two trousers and two bags,
-# and we keep what passes by:
+# That is all of it: noise; for each step a prediction and a step back; then the range. From one kind of model to the
+# next, it is mostly the call of the network that changes. Now the same loop with the trained network, for two pairs of
+# trousers and two bags, and we keep what passes by:
 
 # %%
 labels = torch.tensor([1, 1, 8, 8])
@@ -487,9 +490,10 @@ image_grid(
 )
 
 # %% [markdown]
-# The guess has its outline long before x shows anything. The last steps add the cloth.
+# The guess has its outline long before x shows anything. The last steps add the texture of the cloth.
 #
-# **What goes wrong in practice.** The result of the loop lies in [−1, 1], and a little beyond. A picture wants [0, 1]:
+# **What goes wrong in practice.** The result of the loop lies in [−1, 1], and without the scheduler's clamp a little
+# beyond. A picture wants [0, 1]:
 
 # %% tags=["raises-exception"]
 image_grid(x, alt="The result of the loop, not yet brought back to the range of pictures.")
@@ -506,7 +510,7 @@ print(as_bytes.shape, as_bytes.dtype, "from", as_bytes.min(), "to", as_bytes.max
 # Noise → (predict, step back) for each timestep → `(x / 2 + 0.5).clamp(0, 1)`. No gradients, eval mode.
 # :::
 #
-# *Exercises:* `to_pixels`, `sample`, `denoise`.
+# *Exercises:* `to_pixels`, `denoise`.
 
 # %% [markdown]
 # ## How does the label take hold?
@@ -564,13 +568,14 @@ for scale, result in results["scales"].items():
 # Guidance is no part of the network. It is one line in the loop, and 10 % dropped labels in training.
 # :::
 #
-# *Exercises:* `guided_noise`, `denoising_loss`.
+# *Exercise:* `guided_noise`.
 
 # %% [markdown]
 # ## How few steps are enough?
 #
 # Each step costs a call of the network. The network does not know which scheduler uses it, so the scheduler can be
-# swapped without training. `from_config` makes one from the settings of another:
+# swapped without training. `from_config` makes one from the settings of another. (Only from those that were set: what
+# the other one left at its default, the new one takes from its own defaults.)
 
 # %%
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler
@@ -589,8 +594,9 @@ for name, scheduler in schedulers.items():
     print(f"{name:19s} visits {times}, starts at {float(scheduler.init_noise_sigma):.1f} times the noise")
 
 # %% [markdown]
-# Euler counts noise differently: it keeps the picture at full size and lets the noise grow to 157 times. So a loop that
-# works for every scheduler multiplies the first x by `init_noise_sigma`, and hands the network
+# By their defaults, Euler and DPM-Solver spread the visited steps from 999 down: `timestep_spacing` is not *leading*
+# there. And Euler counts noise differently: it keeps the picture at full size and lets the noise grow to 157 times. So
+# a loop that works for every scheduler multiplies the first x by `init_noise_sigma`, and hands the network
 # `scale_model_input(x, t)` in place of x. For DDPM and DDIM these are x times 1, and x.
 #
 # :::{admonition} Predict
@@ -651,11 +657,12 @@ figure
 # are easily read. A classifier does not reward detail.
 #
 # What separates the others is mostly one thing: what they do with a guess $\hat x_0$ that lies outside [−1, 1]. What a
-# small network gets wrong at t = 999 is divided by 0.006, so such guesses come often, and guidance makes them larger.
-# DDPM clamps the guess. Euler and DPM-Solver do not, and the whole picture comes out too dark or too bright; with
-# `thresholding=True` DPM-Solver clamps too, and is about as good as DDPM. DDIM clamps the guess, but noises it again
-# with the ε of before the clamp. The two no longer fit together, and the more steps, the more this adds up: from 95 % at
-# 5 steps to 40 % at 100.
+# small network gets wrong at the noisiest steps is divided by a small $\sqrt{\bar\alpha_t}$ (0.006 at t = 999), so such
+# guesses come often, and guidance makes them larger. DDPM clamps the guess. Euler and DPM-Solver do not, and the whole
+# picture may come out too dark or too bright. With `thresholding=True` DPM-Solver clamps too, and by this number it is
+# about as good as DDPM; some of its pictures are still rough or too bright. DDIM clamps the guess, but noises it
+# again with the ε of before the clamp. The two no longer fit together, and the more steps, the more this adds up: from
+# 95 % at 5 steps to 40 % at 100.
 #
 # With 100 samples, differences of less than ten points may be chance. Another network may rank the schedulers otherwise:
 # measure yours.
@@ -706,14 +713,14 @@ second = type(pipeline)(unet=untrained, scheduler=parts["scheduler"])
 print("same scheduler:", second.scheduler is pipeline.scheduler, "- same network:", second.unet is pipeline.unet)
 
 # %% [markdown]
-# The first pipeline has not changed. The two share the scheduler, as one object: whoever sets it in one has set it in
-# both.
+# The first pipeline has not changed. The two share the scheduler, as one object: `set_timesteps` in one of them holds
+# for both.
 #
 # :::{important} To remember
 # `NewScheduler.from_config(pipeline.scheduler.config)`: fewer steps, no training. Measure how few, and look.
 # :::
 #
-# *Exercise:* `with_scheduler`.
+# *Exercises:* `sample`, `with_scheduler`.
 
 # %% [markdown]
 # ## What does training buy?
@@ -804,15 +811,17 @@ image_grid(
 
 # %% [markdown]
 # The loss falls within seconds and then hardly moves, while the samples still improve. Do not judge a diffusion model by
-# its loss: most of it is noise that nobody could predict, and the part that makes a picture is small. Look at samples.
+# its loss: most of it comes from the steps with little noise, where noise and cloth look alike (0.7 at t = 0, earlier
+# in this chapter), and the part that makes a picture is small. Look at samples.
 #
 # The book's own network is this loop with 637,169 parameters, all 60,000 pictures at full size, and 5,200 batches of 32:
 # `training/fashion_unet.py`, about three quarters of an hour on one busy core. Its log stands beside it. From step 200
 # to the end its loss fell from 0.08 to about 0.04 only.
 #
-# Three things are in the long training that the short one left out: the labels, one in ten replaced by 10; a learning
-# rate that falls at the end; and an average of the weights. After each step, `average = 0.999 * average + 0.001 *
-# weights`. The weights of a single step jump about; their average makes visibly better pictures, and it is what was
+# Beside clipped gradients, three things are in the long training that the short one left out: the labels, one in ten
+# replaced by 10; a learning rate that rises at first and falls to zero (twice: it begins again after step 2,200); and
+# an average of the weights. After each step, `average = d * average + (1 - d) * weights`, with a d that grows from 0.1
+# to 0.998. The weights of a single step jump about; their average makes visibly better pictures, and it is what was
 # saved.
 #
 # :::{important} To remember
@@ -918,8 +927,9 @@ print(type(trusted).__name__, "says:", trusted(3))
 
 # %% [markdown]
 # `trust_remote_code=True` means what it says: a Python file that somebody else wrote is run here, with all that you may
-# do: read your files, use your network. It does not check the file. Read it first, and pin the version you read, with
-# `revision="…"` and the hash of its commit. Weights as safetensors run nothing.
+# do: read your files, use your network. It does not check the file. Read it first, and pin the version you read with
+# the hash of its commit: `custom_revision="…"` for the code, `revision="…"` for the model. Weights as safetensors run
+# nothing.
 #
 # On the Hub it is the same, with a name in place of the folder. **Community pipelines** are files of this kind in the
 # repository of diffusers. What only the Hub has is not run here:
@@ -943,7 +953,9 @@ print(type(trusted).__name__, "says:", trusted(3))
 # ## What else is in a text-to-image pipeline?
 #
 # A picture of 512 × 512 in three colours has 786,432 numbers, a thousand times ours. Text-to-image models such as Stable
-# Diffusion add three parts to UNet and scheduler, so that this is affordable and that words can steer:
+# Diffusion add a VAE to UNet and scheduler, which makes this affordable, a tokenizer and a text encoder, so that words
+# can steer, and a safety checker. (CLIP, in their names, is a model that was trained to give a picture and its caption
+# similar vectors.)
 #
 # | part | class | turns | into |
 # |---|---|---|---|
@@ -956,7 +968,8 @@ print(type(trusted).__name__, "says:", trusted(3))
 #
 # The **VAE** is an autoencoder, trained beforehand: its encoder shrinks a picture to *latents*, its decoder brings them
 # back. All diffusion happens in the latents, 48 times fewer numbers. The vectors of the text take the place of our
-# label: inside the UNet, each place of the picture attends to them.
+# label: inside the UNet, each place of the picture attends to them. That is *cross-attention*: queries from the
+# picture, keys and values from the text.
 #
 # :::{admonition} Myth: "`StableDiffusionPipeline` comes with diffusers, so it works out of the box"
 # :class: warning
@@ -1010,7 +1023,9 @@ for name, tensor in {"vectors": vectors, "latents": latents, "noise": noise, "pi
 
 # %% [markdown]
 # Put together, they are a `StableDiffusionPipeline`, and it runs. Its pictures are what random weights make; the call is
-# the real one. We hand over vectors in place of a prompt, since the tokenizer's vocabulary is on the Hub.
+# the real one. We hand over vectors in place of a prompt, since the tokenizer's vocabulary is on the Hub. (The pipeline
+# does one thing more than the cell above: it divides the latents by `vae.config.scaling_factor` before it decodes them,
+# because diffusion works with latents scaled to a variance of about 1.)
 
 # %%
 text_to_image = StableDiffusionPipeline(

@@ -50,9 +50,10 @@ from autograder import check, hint, progress, solution
 # ### `run_name` · 1 point · ●○○ · about 6 min
 #
 # A sweep needs one directory per run, and its name should tell the settings. Given a dictionary of hyperparameters,
-# return `key=value` for each, sorted by key and joined by commas. Numbers with a decimal point (`float`) are written
-# with the format `g`, so that 0.1 + 0.2 becomes `0.3`; all other values as `str` writes them. A `/` in the result would
-# make two directories of it: each becomes a `-`. Without any settings the name is `default`.
+# return `key=value` for each, sorted by key (as `sorted` does it: capitals first) and joined by commas. Numbers with a
+# decimal point (`float`) are written with the format `g`, so that 0.1 + 0.2 becomes `0.3`; all other values as `str`
+# writes them. A `/` in the result would make two directories of it: each becomes a `-`. Without any settings the name
+# is `default`.
 #
 # `{"lr": 0.001, "batch_size": 64}` becomes `batch_size=64,lr=0.001`.
 
@@ -163,7 +164,8 @@ check(image_grid)
 def log_gradients(writer, model: nn.Module, step: int) -> None:
     """Histograms of all gradients, and their norm, at `step`.
 
-    writer: has `add_histogram(tag, values, step)` and `add_scalar(tag, value, step)`, as a SummaryWriter.
+    writer: has `add_histogram(tag, values, step)` and `add_scalar(tag, value, step)`, as a SummaryWriter. Pass the
+    arguments by position: a SummaryWriter calls the last `global_step`. A tensor of one number will do as a value.
     """
     raise NotImplementedError  # your code here
 
@@ -205,7 +207,7 @@ check(smooth)
 # Read all scalars of one run. `logdir` holds any number of event files, perhaps none; read all that lie *directly* in
 # it. Return a dictionary: for each tag a pair of tensors, the steps and the values, with the steps ascending. Where a
 # step was written more than once, the newest value counts: the one with the largest wall time, in whichever file it
-# stands.
+# stands. NaN and infinity are values like others. Without values there are no tags: the dictionary is empty.
 #
 # If one file holds loss 3.0 at step 0 and 2.0 at step 1, and a later file loss 1.5 at step 1 and 1.0 at step 2, the
 # result is `{"loss": (tensor([0, 1, 2]), tensor([3.0, 1.5, 1.0]))}`.
@@ -334,7 +336,7 @@ def train_and_log(model: nn.Module, batches: list, validation: tuple, optimizer,
     """Train on mean squared error; write `loss/train` per batch and `loss/validation` per epoch.
 
     batches: a list of pairs (x, y), the same in each epoch. validation: one pair (x, y).
-    writer: has `add_scalar(tag, value, step)`, as a SummaryWriter.
+    writer: has `add_scalar(tag, value, step)`, arguments by position, as a SummaryWriter.
     """
     raise NotImplementedError  # your code here
 
@@ -364,7 +366,8 @@ check(train_and_log)
 class ThrottledWriter:
     """Passes on the first and then every `every`-th value of each tag, and on closing the last.
 
-    writer: has `add_scalar(tag, value, step)` and `close()`, as a SummaryWriter. every: at least 1.
+    writer: has `add_scalar(tag, value, step)`, arguments by position, and `close()`, as a SummaryWriter.
+    every: at least 1.
     """
 
     def __init__(self, writer, every: int):

@@ -85,7 +85,7 @@ check(causal_mask)
 def shift_right(targets: torch.Tensor, sos: int) -> torch.Tensor:
     """The inputs of a decoder that must predict `targets`.
 
-    targets: int64 or int32, shape (b, t), t ≥ 1. Returns the same dtype and shape.
+    targets: int64 or int32, shape (b, t), b ≥ 0, t ≥ 1. Returns the same dtype and shape.
     """
     raise NotImplementedError  # your code here
 
@@ -188,7 +188,7 @@ check(positional_encoding)
 def decoder_mask(ids: torch.Tensor, pad: int) -> torch.Tensor:
     """Which positions each position may attend to: no later one, and no padding.
 
-    ids: int64, shape (b, t). Returns bool, shape (b, t, t).
+    ids: int64, shape (b, t), b ≥ 0, t ≥ 1. Returns bool, shape (b, t, t).
     """
     raise NotImplementedError  # your code here
 
@@ -395,7 +395,7 @@ check(teacher_forced_loss)
 # %% [markdown]
 # ## Build
 #
-# The layer that everything since 2017 is made of. It may call your `scaled_dot_product`.
+# The layer that every Transformer is made of. It may call your `scaled_dot_product`.
 
 # %% [markdown]
 # ### `MultiHeadAttention` · 4 points · ●●● · about 25 min

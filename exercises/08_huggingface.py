@@ -98,9 +98,9 @@ check(linear_factor)
 # A sentence encoder gives one vector per token: `hidden`, shape `(b, t, d)`. Average the vectors of the real tokens of
 # each sentence, those with mask 1, and scale the average to length 1. Return shape `(b, d)`, in the dtype of `hidden`.
 #
-# The padding may hold any finite numbers. A sentence may have no real token at all: its row is zeros. The mask may be
-# of whole numbers or of `bool`. Where `hidden` is narrower than `float32`, compute in `float32`: a sum of many
-# `float16` values may overflow.
+# The padding may stand on either side and hold any finite numbers. A sentence may have no real token at all: its row is
+# zeros. There may be no sentence, b = 0. The mask may be of whole numbers or of `bool`. Where `hidden` is narrower than
+# `float32`, compute in `float32`: a sum of many `float16` values may overflow.
 #
 # One sentence of three tokens, the last one padding, `hidden = [[[6, 0], [0, 8], [9, 9]]]` and `mask = [[1, 1, 0]]`:
 # the average is (3, 4), its length is 5, and the result `[[0.6, 0.8]]`.
@@ -154,7 +154,8 @@ check(freeze_layers)
 #
 # Given the vectors of q queries, `(q, d)`, and of n passages, `(n, d)`, find for each query the k passages with the
 # largest cosine. Return a pair: the cosines, `(q, k)`, best first, and the indices of those passages, `(q, k)`. The
-# vectors may have any length. A vector of zeros has cosine 0 with everything. Where k > n, return all n.
+# vectors may have any length. A vector of zeros has cosine 0 with everything. Where k > n, return all n. There may be
+# no query, q = 0.
 #
 # A single query may also come as `(d,)`: then both results have the shape `(k,)`.
 #
@@ -272,6 +273,8 @@ check(classify)
 # - `unexpected`: in `state`, but not in the model;
 # - `mismatched`: in both, with different shapes.
 #
+# The model's tensors keep their dtype, and share no memory with those of `state`. Buffers count as parameters do.
+#
 # For `model = nn.Linear(3, 2)` and a state of `weight` (2, 3) and `scale` (2,), the weight is copied, and the answer is
 # `{"missing": ["bias"], "unexpected": ["scale"], "mismatched": []}`.
 
@@ -372,7 +375,8 @@ check(finetune_epoch)
 # takes the mean of the vectors of the real tokens (not scaled to length 1), and applies the head.
 #
 # It returns a dictionary with `logits`, shape `(b, num_labels)`. If labels are given, it also holds `loss`, the mean
-# cross-entropy. `Trainer` looks for just these names.
+# cross-entropy; without labels there is no such entry. `Trainer` looks for just these names. The encoder stays
+# trainable, and the padding may stand on either side.
 #
 # If an encoder gives one sentence the vectors `[[1, 3], [3, 5], [9, 9]]` and its mask is `[1, 1, 0]`, the head is
 # applied to `[2, 4]`.
@@ -414,8 +418,9 @@ check(SentenceClassifier)
 # the key-value cache of the call before it. The end token is `model.generation_config.eos_token_id`: a number, a list
 # of numbers (any of them ends the text), or `None` (nothing does).
 #
-# Suppose the prompt has three tokens, and the model continues with 9, 4, 2, where 2 is the end token. Then the calls
-# take 3, 1 and 1 tokens, and the text is that of the prompt and of 9 and 4.
+# Suppose the prompt has three tokens, and the model continues with 9, 4, 2, where 2 is the end token, a special one.
+# Then the calls take 3, 1 and 1 tokens, and the text is that of the prompt and of 9 and 4. An end token that the
+# tokenizer does not count as special stays in the text.
 #
 # Not allowed: `model.generate`, because this exercise builds it.
 
@@ -431,3 +436,9 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt:
 
 # %%
 check(generate)
+
+# %% [markdown]
+# ## How far are you?
+
+# %% tags=["nbval-ignore-output"]
+progress()

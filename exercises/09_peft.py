@@ -126,7 +126,7 @@ check(lora_delta)
 #   parameters.
 # - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, and returns (…, out).
 # - `merge()` returns a new `nn.Linear` that computes the same, with a bias only if the base has one. The base stays as
-#   it is.
+#   it is, and shares no tensor with the new layer.
 #
 # At the start `LoRALinear(base, r=2, alpha=4)(x)` equals `base(x)`, because B is zero.
 
@@ -159,7 +159,7 @@ check(LoRALinear)
 #
 # Soft tokens stand in front of every sentence, and attention may look at all of them. Given the attention mask of a
 # batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). It keeps its
-# dtype: a mask of booleans stays one. The soft tokens are real tokens.
+# dtype: a mask of booleans stays one. The soft tokens are real tokens. Both n and b may be 0.
 #
 # `prompt_mask(torch.tensor([[1, 1, 0]]), 2)` is `[[1, 1, 1, 1, 0]]`.
 
@@ -214,7 +214,7 @@ check(SoftPrompt)
 #
 # Prefix tuning gives each head n more places to attend to: trained keys and values, the same for every sentence.
 # Return the attention of the queries over the prefix *and* the sentence together: one softmax over n + t scores, each
-# divided by √d. Nothing is masked. You may use `F.scaled_dot_product_attention`.
+# divided by √d. Nothing is masked; n may be 0. You may use `F.scaled_dot_product_attention`.
 #
 # If all keys are zero, each query gets the mean of all n + t values.
 
@@ -287,8 +287,9 @@ check(lora_forward)
 # layers stay, even if their path ends so. Return the list of the paths of the layers that were replaced, in the order
 # in which `named_modules()` gives them. The model itself is changed.
 #
-# With targets `["query", "value"]`, the layer at `layer.0.attention.query` is replaced. `layer.0.attention` is not: it
-# is no `nn.Linear`, and `query` stands in the middle of no path here.
+# With targets `["query", "value"]`, the layer at `layer.0.attention.query` is replaced. A linear layer at
+# `layer.0.query_in` is not, since its path does not *end* in `query`. A `LayerNorm` at `layer.0.value` is not, since it
+# is no `nn.Linear`. Where no path ends in a target, everything is frozen and the list is empty.
 
 
 # %%
@@ -361,7 +362,7 @@ def load_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
 check(load_adapter)
 
 # %% [markdown]
-# ## What you have done
+# ## How far are you?
 
-# %%
+# %% tags=["nbval-ignore-output"]
 progress()

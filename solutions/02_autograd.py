@@ -17,11 +17,14 @@
 # - `solution(name)` shows the book's answer, once you have tried.
 # - `progress()` shows what you have solved.
 #
-# Two rules hold for all of them:
+# Four rules hold for all of them:
 #
 # - **Arguments stay as they are.** That includes `x.requires_grad` and `x.grad`: whoever calls your function may be in
 #   the middle of a training step.
 # - **f may be any function of a tensor** that PyTorch can differentiate. It does not change its argument.
+# - **What you return carries no graph** (its `requires_grad` is False), unless gradients are to flow through it, as in
+#   `safe_sqrt`, `RoundSTE` and `gradient_penalty`.
+# - **Any shape** includes `()`, and shapes without elements, such as `(0,)`.
 
 # %% tags=["remove-cell"]
 # Colab only: install the course. Anywhere else this cell does nothing.
@@ -109,8 +112,8 @@ check(mse_gradient)
 # ### `numerical_gradient` · 2 points · ●○○ · about 10 min
 #
 # The gradient of f at x by central differences. For each element of x, the estimate is the difference of f a step `eps`
-# above and a step `eps` below in this element alone, divided by the distance between the two points. The result has x's
-# shape and dtype, and x stays unchanged.
+# above and a step `eps` below in this element alone, divided by the distance between the two points. The result has
+# x's shape and dtype and carries no graph, and x stays unchanged.
 #
 # For f(x) = Σ x³, x = `[1, 2]` and eps = 0.1 the result is `[3.01, 12.01]`: the first element is (1.1³ − 0.9³) / 0.2 =
 # (1.331 − 0.729) / 0.2.
@@ -356,7 +359,8 @@ check(hessian)
 #
 # Build it from `torch.autograd.grad`. Row by row will do. There is also a way with two calls for any m: `grad` with
 # `grad_outputs=u` gives Jᵀu, which is linear in u, and its derivative with respect to u leads to J. Not allowed:
-# `torch.func` and `torch.autograd.functional`, which have a function for it.
+# `torch.func` and `torch.autograd.functional`, which have a function for it, and `backward`, which stores gradients
+# instead of returning them.
 
 
 # %%
@@ -388,8 +392,8 @@ check(jvp)
 #
 # $$\frac{1}{n} \sum_{i=1}^{n} \big(\lVert \nabla_{x_i}\, \text{critic}(x)_i \rVert - 1\big)^2$$
 #
-# of shape `()`. It is part of a loss, so `backward` through the penalty must reach the parameters of the critic. The
-# score of a row depends on that row alone.
+# of shape `()`. It is part of a loss, so `backward` through the penalty must reach the parameters of the critic. Your
+# function itself calls no `backward`: their `.grad` stays as it is. The score of a row depends on that row alone.
 #
 # If the critic is `x @ w` with w = `[3, 4]`, the gradient of every row is `[3, 4]`, of length 5, and the penalty is (5
 # − 1)² = 16. Its gradient with respect to w is 2 · (5 − 1) · w / 5 = `[4.8, 6.4]`.

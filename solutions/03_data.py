@@ -88,8 +88,9 @@ check(epoch_batches)
 # %% [markdown]
 # ### `Denormalize` · 1 point · ●○○ · about 8 min
 #
-# `v2.Normalize(mean, std)` maps each channel x to (x − mean) / std. Write the transform that undoes it. An instance is
-# called with images of shape `(c, h, w)` or `(n, c, h, w)` and returns new images of the same shape and dtype.
+# `v2.Normalize(mean, std)` maps each channel x to (x − mean) / std. Write the transform that undoes it. An instance
+# is called with images of shape `(c, h, w)` or `(n, c, h, w)`, n possibly 0, and returns new images of the same shape
+# and dtype.
 #
 # `Denormalize([4, 0], [2, 3])` turns the image `[[[3]], [[2]]]`, two channels of one pixel, into `[[[10]], [[6]]]`:
 # 3 · 2 + 4 and 2 · 3 + 0.
@@ -204,7 +205,8 @@ check(WindowDataset)
 # the data set that makes this possible: item k is the item of `dataset` at `indices[k]`, its image passed through
 # `transform`, its label as it is. With `transform=None` the image is as it is, too.
 #
-# The transform may be random, so call it afresh each time an item is asked for, and not before.
+# The transform may be random, and the data set larger than the memory: each time an item is asked for, fetch it once
+# and call the transform once, and do neither before.
 #
 # For `dataset = [(10, 0), (20, 1), (30, 0)]`, `indices = [2, 0]` and a transform that adds 1, the length is 2, item 0
 # is `(31, 0)`, and item 1 is `(11, 0)`.
@@ -415,7 +417,8 @@ check(ShardedLines)
 #
 # Given a `datasets.Dataset` with a column `text`, and a vocabulary {word: number}, return the data set with one more
 # column, `input_ids`: for each row the list of its words' numbers. Words are what `.lower().split()` gives, and a word
-# that is not in the vocabulary has the number 1. Do it by one `map` with `batched=True`. All other columns stay.
+# that is not in the vocabulary has the number 1. Do it by one `map` with `batched=True`. All other columns stay as
+# they are, `text` included; an empty text has the empty list.
 #
 # With the vocabulary `{"so": 2, "good": 3}` the row `"So  GOOD !"` gets the `input_ids` `[2, 3, 1]`.
 

@@ -492,7 +492,8 @@ check(ResidualBlock)
 #
 # It has four faults. One hides the layers from the optimiser. One loses `mean` and `std` when the model is saved, or
 # moved by `.to(device)` or `.double()`: they belong in its state, under the names `mean` and `std`, but are not
-# trained. One makes logits that are never negative. One spoils its caller's data. Mend all four.
+# trained. One makes logits that are never negative. One spoils its caller's data. Mend all four, and keep the linear
+# layers in the order in which they run.
 #
 # With mean `[1]`, std `[2]`, sizes `[1, 1]`, weight `[[-1]]` and bias `[0]` the input `[[5]]` gives `[[-2]]`.
 

@@ -278,6 +278,7 @@ check(parameter_groups)
 # Train for one epoch, with the model in train mode: for each batch the loss, the gradients, one step of the optimiser.
 # Where `max_norm` is given, clip the gradients before the step, so that the norm over *all* of them together is at most
 # `max_norm` (`nn.utils.clip_grad_norm_` does it). Gradients that lie in the parameters beforehand must have no effect.
+# Afterwards the model is still in train mode.
 #
 # Return the mean loss *per sample*, as a Python float: each batch counts as much as it has samples. The loss of a batch
 # is the one before its step.
@@ -440,8 +441,9 @@ check(FastText)
 # %% [markdown]
 # ### `mend_training` · 3 points · ●●● · about 15 min
 #
-# Wanted: train a classifier for some epochs with cross-entropy and `torch.optim.SGD` with momentum 0.9, in train mode,
-# and return the mean loss *per sample* of each epoch, a list of Python floats. The model gives logits.
+# Wanted: train a classifier for `epochs` epochs with cross-entropy and `torch.optim.SGD` with momentum 0.9, in train
+# mode, and return the mean loss *per sample* of each epoch, a list of Python floats; for 0 epochs it is empty. The
+# model gives logits, and is in train mode afterwards.
 #
 # ```python
 # def mend_training(model, loader, epochs, lr):
@@ -580,12 +582,12 @@ check(resume)
 # %% [markdown]
 # ### `fit_best` · 4 points · ●●● · about 20 min
 #
-# The whole loop. For at most `epochs` epochs: train one epoch, then measure the loss on the validation loader. Stop
-# after `patience` epochs in a row whose validation loss is not lower than the lowest so far. At the end the model has
-# the weights *and buffers* of the epoch with the lowest validation loss, the earliest of them if there are several.
-# Return a list with a pair (mean training loss, mean validation loss) of Python floats for each epoch that ran, both
-# per sample. If every validation loss is NaN, the model keeps the weights and buffers that it came with. You may call
-# your functions of the exercises above.
+# The whole loop. For at most `epochs` epochs: train one epoch, then measure the loss on the validation loader in eval
+# mode. Stop after `patience` epochs in a row whose validation loss is not lower than the lowest so far. At the end the
+# model is in train mode, and has the weights *and buffers* of the epoch with the lowest validation loss, the earliest
+# of them if there are several. Return a list with a pair (mean training loss, mean validation loss) of Python floats
+# for each epoch that ran, both per sample. If every validation loss is NaN, the model keeps the weights and buffers
+# that it came with. You may call your functions of the exercises above.
 #
 # Validation losses 3, 1, 2, 4 with `patience=2` and `epochs=10`: training stops after 4 epochs, and the model is as it
 # was after the second.

@@ -50,7 +50,8 @@ from autograder import check, hint, progress, solution
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \varepsilon$$
 #
-# The batch comes first; any number of axes may follow, such as `(b, c, h, w)` or `(b, d)`, or none: `(b,)`.
+# The batch comes first; any number of axes may follow, such as `(b, c, h, w)` or `(b, d)`, or none: `(b,)`. The batch
+# may be empty.
 #
 # For `alphas_cumprod = [0.64, 0.36]`, `x0 = [[1, 1], [1, 1]]`, `noise = [[0, 1], [0, 1]]` and `t = [0, 1]` the result
 # is `[[0.8, 1.4], [0.6, 1.4]]`: 0.8 + 0.6 · 1 in the first row, 0.6 + 0.8 · 1 in the second.
@@ -76,7 +77,8 @@ check(add_noise)
 # ### `predict_x0` · 1 point · ●○○ · about 5 min
 #
 # Read the formula of `add_noise` backwards: given `x_t` and the noise `eps` that a network says is in it, return the
-# clean picture that this implies. Again `t[i]` belongs to sample i. Do not clamp.
+# clean picture that this implies. Again `t[i]` belongs to sample i, any number of axes may follow the batch, and the
+# batch may be empty. Do not clamp.
 #
 # For `alphas_cumprod = [0.64, 0.36]`, `x_t = [[1.4], [1.4]]`, `eps = [[1], [1]]` and `t = [0, 1]` the result is
 # `[[1], [1]]`: (1.4 − 0.6) / 0.8 and (1.4 − 0.8) / 0.6.
@@ -103,7 +105,8 @@ check(predict_x0)
 #
 # A diffusion model works in [−1, 1], with channels first. A picture file wants bytes, with channels last. Convert a
 # batch of shape `(b, c, h, w)` to a NumPy array `uint8` of shape `(b, h, w, c)`: −1 becomes 0, +1 becomes 255, what
-# lies between is rounded to the nearest whole number. A sampler overshoots: what lies outside [−1, 1] becomes 0 or 255.
+# lies between is rounded to the nearest whole number. A sampler may overshoot: what lies outside [−1, 1] becomes 0 or
+# 255. The batch may be empty.
 #
 # The four values `[-1.2, -1.0, 0.2, 1.0]` become `[0, 0, 153, 255]`: (0.2 + 1) / 2 · 255 = 153.
 
@@ -182,8 +185,8 @@ check(inference_timesteps)
 # %% [markdown]
 # ### `cosine_betas` · 2 points · ●●○ · about 10 min
 #
-# The cosine schedule fixes $\bar\alpha$, the share of the picture that is left, and takes the β from it. With T steps,
-# numbered i from 0,
+# The cosine schedule fixes $\bar\alpha$, the share of the variance that is left, and takes the β from it. With T steps,
+# numbered i from 0, and a small offset s, which keeps the first β from being too small,
 #
 # $$f(u) = \cos^2\!\left(\frac{u + s}{1 + s} \cdot \frac{\pi}{2}\right) \qquad
 # \beta_i = \min\!\left(1 - \frac{f\big((i + 1) / T\big)}{f(i / T)},\; 0.999\right)$$
@@ -327,8 +330,8 @@ check(denoising_loss)
 # %% [markdown]
 # ### `sample` · 3 points · ●●● · about 15 min
 #
-# The whole loop, for any scheduler of diffusers and a network without labels. So that equal generators give equal
-# pictures, draw like this:
+# The whole loop, for a network without labels and any scheduler whose `step` takes a generator, such as DDPM, DDIM or
+# Euler. So that equal generators give equal pictures, draw like this:
 #
 # 1. call the scheduler's `set_timesteps` with the number of steps;
 # 2. start from `torch.randn(shape, generator=generator)`, times `scheduler.init_noise_sigma`;
@@ -346,7 +349,8 @@ def sample(
 ) -> torch.Tensor:
     """Pictures that a diffusion model makes from noise.
 
-    unet: called as unet(x, t).sample, on the CPU. scheduler: of diffusers. generator: on the CPU.
+    unet: called as unet(x, t).sample, on the CPU. scheduler: of diffusers, its step takes a generator. generator: on
+    the CPU.
     Returns float32 of the given shape, values in [0, 1].
     """
     ### BEGIN SOLUTION
@@ -413,8 +417,8 @@ check(with_scheduler)
 #     return x
 # ```
 #
-# For 1000 training steps and 4 steps it must go 750 → 500 → 250 → 0 → clean. It has four faults. Find them, and write
-# the mended function. With a network that predicts 0 everywhere and x = `[1]`, the mended one returns
+# For 1000 training steps and 4 steps it must go 750 → 500 → 250 → 0 → clean. Four of its lines are faulty. Find
+# them, and write the mended function. With a network that predicts 0 everywhere and x = `[1]`, the mended one returns
 # $1 / \sqrt{\bar\alpha_{t}}$ for the first t that it visits.
 
 

@@ -495,8 +495,8 @@ def both_real(ids, pad):
     level=2,
     minutes=15,
     hints=[
-        "Make a table: entry (i, j) is the distance between the first i symbols of one list and the first j of the other. "
-        "Row 0 and column 0 are easy.",
+        "Make a table: entry (i, j) is the distance between the first i symbols of `predicted` and the first j of "
+        "`target`. Row 0 and column 0 are easy.",
         "Entry (i, j) is the least of three: from above + 1 (delete), from the left + 1 (insert), from above left + 0 or 1 "
         "(keep or replace).",
         "The distance stands in the last corner. Divide it by `len(target)`.",
@@ -1144,8 +1144,8 @@ def _brevity(predicted, targets):
 
 
 @bleu.mistake(
-    "There is no brevity penalty: a prediction of one sure symbol would be perfect. Where the predictions are shorter in "
-    "total, multiply by e^(1 − r/c)."
+    "There is no brevity penalty: a prediction of the four surest symbols would be perfect. Where the predictions are "
+    "shorter in total, multiply by e^(1 − r/c)."
 )
 def no_brevity_penalty(predicted, targets):
     return math.prod(_precisions(predicted, targets)) ** 0.25

@@ -121,7 +121,7 @@ def switches_x_on(f, x):
 
 @value_and_gradient.mistake(
     "`backward` on the caller's x adds to what `x.grad` holds, so old gradients came out with the new one, and the "
-    "caller's are spoilt. Work on a leaf of your own."
+    "caller's are spoiled. Work on a leaf of your own."
 )
 def adds_to_the_grad_of_x(f, x):
     if x.is_leaf:
@@ -196,7 +196,7 @@ def divides_by_d(w, X, y):
     return 2 * (X @ w - y) @ X / X.shape[1]
 
 
-@mse_gradient.mistake("The sign is turned round: the error is X w − y, what was predicted minus what is true.")
+@mse_gradient.mistake("The sign is turned around: the error is X w − y, what was predicted minus what is true.")
 def flips_the_sign(w, X, y):
     return 2 * (y - X @ w) @ X / len(y)
 
@@ -276,7 +276,7 @@ def forward_differences(f, x, eps=1e-4):
     return _estimates(x, lambda i: (f(x + _one_step(x, i, eps)) - f(x)) / eps)
 
 
-@numerical_gradient.mistake("The two points are 2 · eps apart, so that is what to divide by: yours is twice too large.")
+@numerical_gradient.mistake("The two points are 2 · eps apart, so divide by that: yours is twice what it should be.")
 def divides_by_eps(f, x, eps=1e-4):
     return _estimates(x, lambda i: (f(x + _one_step(x, i, eps)) - f(x - _one_step(x, i, eps))) / eps)
 
@@ -532,8 +532,8 @@ def thaws_the_others(model, prefixes):
 
 
 @freeze.mistake(
-    "The names are right, but nothing was frozen. A misspelt attribute, such as `require_grad`, or `requires_grad` of a "
-    "*module* is a new attribute that PyTorch never reads."
+    "The names are right, but nothing was frozen. A misspelt attribute, such as `require_grad`, or `requires_grad` "
+    "of a *module* is a new attribute that PyTorch never reads."
 )
 def misspells_the_attribute(model, prefixes):
     for name, parameter in model.named_parameters():
@@ -1131,7 +1131,7 @@ def lengths_of_columns(critic, x):
 
 
 @gradient_penalty.mistake(
-    "The gradient of the *mean* score is n times too short in every row. Differentiate the sum of the scores."
+    "The gradient of the *mean* score is too short by a factor of n in every row. Differentiate the sum of the scores."
 )
 def differentiates_the_mean(critic, x):
     return ((_row_gradients(critic, x) / len(x)).norm(dim=1) - 1).square().mean()

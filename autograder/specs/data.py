@@ -345,7 +345,7 @@ def keeps_rare_words(sentences, min_count):
 
 
 @number_words.mistake(
-    "The numbers follow the alphabet backwards among equally frequent words: `reverse=True` turns both criteria round. "
+    "The numbers follow the alphabet backwards among equally frequent words: `reverse=True` reverses both criteria. "
     "Negate the count instead."
 )
 def reverses_both(sentences, min_count):
@@ -459,7 +459,7 @@ class never_ends(_Windows):
 
 
 @WindowDataset.mistake(
-    "Below −length the index is counted round a second time, instead of raising `IndexError`: `%` or adding the length "
+    "Below −length the index wraps around once more, instead of raising `IndexError`: `%` or adding the length "
     "hides it."
 )
 class wraps_round(_Windows):
@@ -786,7 +786,7 @@ VARIED = 10
     hints=[
         "Shuffle all indices once. What remains is to cut that order at the right places.",
         "`int(fraction * n)` for every part leaves a rest over. Where do the parts *end*, if you add up the fractions?",
-        "Round each end, not each size: `round(n * (f1 + f2))`. Neighbours then share their rounding.",
+        "Round each end, not each size: `round(n * (f1 + f2))`. Neighbouring parts then share their rounding.",
     ],
     probe=_splits,
 )
@@ -1414,7 +1414,7 @@ def lowers_the_text(dataset, vocabulary):
     level=3,
     minutes=15,
     hints=[
-        "Run both programs on three rows in your head. Which rows does each line look at, and which label belongs to each?",
+        "Run the program on three rows in your head. Which rows does each line look at? Which label belongs to each?",
         "Whatever is computed from all rows has seen the test part. Shuffle first, compute then, on the training rows.",
         "`-=` and `/=` write into the caller's table. Which generator does `randperm` draw from here?",
         "`order[:-0]` is `order[:0]`, which is empty: count the training rows from the front, n − held_out.",

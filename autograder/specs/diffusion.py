@@ -289,7 +289,7 @@ def starts_at_the_labelled_one(cond, uncond, scale):
 
 
 @guided_noise.mistake(
-    "Adding scale · cond leaves uncond in the sum twice. What is scaled is the *difference* of the two."
+    "With scale · cond added, scale 1 gives the sum of both, not `cond`. What is scaled is the *difference* of the two."
 )
 def adds_the_prediction(cond, uncond, scale):
     return uncond + scale * cond
@@ -306,7 +306,7 @@ def stays_between(cond, uncond, scale):
     minutes=6,
     hints=[
         "How far apart are the visited levels, as a whole number?",
-        "The levels are 0, 1, …, steps − 1 times that distance; a slice of a range may hold one too many.",
+        "The levels are 0, 1, …, steps − 1 times that distance; a slice of a range may hold too many.",
         "`flip(0)` turns a tensor round.",
     ],
 )
@@ -737,7 +737,7 @@ def _loop(unet, scheduler, x, generator, scale=True):
 
 
 @sample.mistake(
-    "The result is still in [−1, 1]: its dark half was cut off by the clamp. First (x + 1) / 2, then clamp."
+    "x was still in [−1, 1] when it was clamped, so its dark half was cut off. First (x + 1) / 2, then clamp."
 )
 def does_not_shift(unet, scheduler, shape, steps, generator):
     training = unet.training
@@ -1164,7 +1164,7 @@ def takes_class_zero_for_none(unet, scheduler):
     return _wrong("zero")(unet, scheduler)
 
 
-@FashionPipeline.mistake("The pictures are clamped to [0, 1] but still centred on 0: shift them by x / 2 + 0.5 first.")
+@FashionPipeline.mistake("The pictures were clamped to [0, 1] while still centred on 0: take x / 2 + 0.5 first.")
 def does_not_shift_the_range(unet, scheduler):
     return _wrong("range")(unet, scheduler)
 

@@ -295,7 +295,7 @@ def divides_by_zero(hidden, mask):
 
 
 @mean_pool.mistake(
-    "You took the first vector, a pooling of its own name (CLS). Here it is the mean over the real tokens."
+    "You took the first vector, which is another way to pool (CLS). Here it is the mean over the real tokens."
 )
 def takes_the_first(hidden, mask):
     return F.normalize(hidden[:, 0].float(), dim=-1).to(hidden.dtype)
@@ -870,7 +870,7 @@ def call_then_change_state(function, arguments):
     level=2,
     minutes=12,
     hints=[
-        "`model.state_dict().keys()` and `state.keys()` are sets: `&` gives what both have, `-` what only one has.",
+        "`model.state_dict().keys()` and `state.keys()` work like sets: `&` gives what both have, `-` what only one has.",
         "Names in both are of two kinds: with equal shapes, and without.",
         "`model.load_state_dict(part, strict=False)` copies the names that `part` has, and accepts that others are missing.",
     ],

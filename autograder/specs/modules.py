@@ -345,8 +345,8 @@ class stores_in_out(_LinearParameters):
 
 
 @Linear.mistake(
-    "Your weights start at zero. Then each output has the same gradient in each layer above, and a network of such layers "
-    "never tells its units apart: draw them at random."
+    "Your weights start at zero. Then all units of a layer compute the same and get the same gradient, so they never "
+    "become different: draw the weights at random."
 )
 class starts_at_zero(_LinearParameters):
     def __init__(self, in_features, out_features, bias=True):

@@ -193,7 +193,7 @@ def rounds_up(shapes, budget):
     return -(-budget // _sum(shapes))
 
 
-@largest_rank.mistake("`/` gives a float. A rank is a whole number.")
+@largest_rank.mistake("`/` gives a float. A rank is a whole number: `//` rounds down.")
 def fraction(shapes, budget):
     return budget / _sum(shapes)
 
@@ -378,7 +378,7 @@ class RandomB(_Adapter):
 
 
 @LoRALinear.mistake(
-    "A and B both start at zero. Then each is the other's gradient times zero: neither ever moves. A starts at random."
+    "A and B both start at zero. Then each keeps the other's gradient at zero: neither ever moves. A starts at random."
 )
 class BothZero(_Adapter):
     def __init__(self, base, r, alpha):

@@ -436,7 +436,7 @@ def forgets_the_root(writer, model, step):
     _log(writer, model, step, norm=lambda gradients: sum(one.square().sum().item() for one in gradients))
 
 
-@log_gradients.mistake("The histograms are of the weights. Those of the gradients were asked: `parameter.grad`.")
+@log_gradients.mistake("The histograms are of the weights. Asked for are those of the gradients: `parameter.grad`.")
 def logs_the_weights(writer, model, step):
     root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
     _log(writer, model, step, histogram=lambda p: p, norm=root)
@@ -457,7 +457,7 @@ def forgets_the_step(writer, model, step):
     _log(writer, model, None, norm=root)
 
 
-@log_gradients.mistake("This is the norm of the largest parameter's gradient. Take all of them together.")
+@log_gradients.mistake("This is the largest of the gradients' norms. Take all gradients together, as one long vector.")
 def largest_norm(writer, model, step):
     _log(writer, model, step, norm=lambda gradients: max((one.norm().item() for one in gradients), default=0.0))
 
@@ -790,7 +790,7 @@ def trips_over_nan(logdir, tag, mode="max"):
     return _best(logdir, tag, mode, skip_nan=False)
 
 
-@best_run.mistake("You compare the means of the runs. Asked is the best single value of each run.")
+@best_run.mistake("You compare the means of the runs. Asked for is the best single value of each run.")
 def compares_means(logdir, tag, mode="max"):
     return _best(logdir, tag, mode, of_run=lambda values: sum(values) / len(values))
 
@@ -1054,7 +1054,7 @@ def with_graph(writer, model, layer, images, labels):
     _embed(writer, model, layer, images, labels, graph=True)
 
 
-@embed.mistake("This is the model's output, the logits. Asked is the output of the layer with the given name.")
+@embed.mistake("This is the model's output, the logits. Asked for is the output of the layer with the given name.")
 def takes_the_logits(writer, model, layer, images, labels):
     _embed(writer, model, layer, images, labels, output=True)
 

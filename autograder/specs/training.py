@@ -352,7 +352,10 @@ class equal_is_enough(_Stopper):
         return loss <= self.best - self.min_delta
 
 
-@EarlyStopping.mistake("NaN counts as an improvement here, since `loss >= best` is false for it. Ask `loss < best`.")
+@EarlyStopping.mistake(
+    "NaN counts as an improvement here. Every comparison with NaN is false: ask whether the loss *is* lower, not whether "
+    "it is not higher."
+)
 class nan_improves(_Stopper):
     def improves(self, loss):
         return not loss >= self.best - self.min_delta
@@ -865,8 +868,8 @@ def last_loss_only(model, loader, loss_fn, optimizer, max_norm=None):
 
 
 @train_epoch.mistake(
-    "The model is not put into train mode. After an evaluation it would train with batch norm and dropout switched off: "
-    "`model.train()` at the start."
+    "The model is not put into train mode. After an evaluation it would train without dropout, and batch norm would use "
+    "its running statistics: `model.train()` at the start."
 )
 def no_train_mode(model, loader, loss_fn, optimizer, max_norm=None):
     return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm))
@@ -1997,8 +2000,8 @@ def takes_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs
 
 
 @fit_best.mistake(
-    "The validation runs in train mode: batch norm learns from the validation data. `model.eval()` before, `model.train()` "
-    "at the start of each epoch."
+    "The validation runs in train mode: batch norm learns from the validation data. `model.eval()` before it, "
+    "`model.train()` after it."
 )
 def validates_in_train_mode(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
     return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, eval_mode=False)
