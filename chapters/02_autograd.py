@@ -273,7 +273,7 @@ print("numerical", numerical(mean_of_squares, x, eps=1e-4))
 print("automatic", automatic(mean_of_squares, x))
 
 
-# %% mystnb={"figure": {"caption": "The error of central differences for f(x) = exp(x) at x = 1, against the step. Too large a step misses the curve, too small a step drowns in rounding.", "name": "fig-autograd-error"}, "image": {"alt": "Two curves in the shape of a V: in float32 the smallest error is near a step of 0.01, in float64 near 0.00001."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The error of central differences for f(x) = exp(x) at x = 1, against the step. Too large a step misses the curve, too small a step drowns in rounding.", "name": "fig-autograd-error"}, "image": {"alt": "Two curves in the shape of a V: in float32 the smallest error is near a step of 0.01, in float64 near 0.00001."}}
 def error(eps, dtype):
     at = torch.tensor([1.0], dtype=dtype)
     estimate = numerical(lambda x: x.exp().sum(), at, eps)
