@@ -22,7 +22,8 @@ test: export COURSE_DEVICE := cpu
 test: $(READY) ## check style, code, notebooks and the site in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/hostile --ignore tests/sandbox
+	$(BIN)/python -m pytest --numprocesses 2 tests/autograder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(addprefix --ignore tests/,autograder hostile sandbox)
 	$(BIN)/python -m pytest tests/sandbox tests/hostile
 	$(NOTEBOOKS) --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
 	$(NOTEBOOKS) --nbval-lax exercises
