@@ -30,8 +30,7 @@ def call(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
 def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     """Like `call`, and the gradients that reach each floating-point tensor among the arguments.
 
-    The result must be one floating-point tensor. It is reduced with fixed, unequal weights, so that a gradient sent to
-    the wrong element shows.
+    The result must be one floating-point tensor.
     """
     leaves = {
         name: value.requires_grad_()
@@ -42,10 +41,20 @@ def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[s
     result = apply(function, arguments)
     evidence = {"result": collect(result), "changed": _changed(before, arguments), "gradients": None}
     if isinstance(result, torch.Tensor) and result.requires_grad:
-        weights = torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
-        gradients = torch.autograd.grad(result, list(leaves.values()), weights, allow_unused=True)
+        gradients = torch.autograd.grad(result, list(leaves.values()), fixed_weights(result), allow_unused=True)
         evidence["gradients"] = collect(dict(zip(leaves, gradients, strict=True)))
     return evidence
+
+
+def fixed_weights(result: torch.Tensor) -> torch.Tensor:
+    """Unequal weights of a result's shape and dtype, to reduce it with: a gradient sent to a wrong element shows."""
+    return torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
+
+
+def backward(result: Any) -> None:
+    """Send `fixed_weights` back through the graph of a result; without a graph, nothing is done."""
+    if isinstance(result, torch.Tensor) and result.requires_grad and result.numel():
+        result.backward(fixed_weights(result))
 
 
 def returns_view_of(argument: str) -> Probe:

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import torch
+from torch import nn
 
 
 class Rng:
@@ -32,6 +33,23 @@ class Rng:
     def booleans(self, *shape: int, share: float = 0.5) -> torch.Tensor:
         """Bool values of the given shape, each true with probability `share`."""
         return torch.from_numpy(np.asarray(self._state.uniform(size=shape) < share))
+
+    def fill(self, module: nn.Module) -> nn.Module:
+        """Draw every parameter and buffer of a module, in the order of its state and shared ones once.
+
+        Variances come from [0.5, 2), whole numbers (counters) from 1 to 8, all else is standard normal. Returns the
+        module.
+        """
+        shared_once = {id(tensor): (name, tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
+        with torch.no_grad():
+            for name, tensor in shared_once.values():
+                if not tensor.is_floating_point():
+                    tensor.copy_(self.integers(1, 9, *tensor.shape))
+                elif name.endswith("running_var"):
+                    tensor.copy_(self.uniform(*tensor.shape, low=0.5, high=2.0))
+                else:
+                    tensor.copy_(self.normal(*tensor.shape, dtype=tensor.dtype))
+        return module
 
     def permutation(self, n: int) -> torch.Tensor:
         """The numbers 0 to n − 1 in random order, int64, shape (n,)."""

@@ -792,7 +792,7 @@ heat_map(
 # layer without shortcuts: about all, about a hundredth, or next to nothing?
 # :::
 
-# %% mystnb={"figure": {"caption": "Norm of the gradient on its way from the last of 40 layers to the first, as a power of ten.", "name": "fig-modules-gradients"}, "image": {"alt": "Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and 1."}}
+# %% mystnb={"figure": {"caption": "Norm of the gradient on its way from the last of 40 layers to the first, as a power of ten.", "name": "fig-modules-gradients"}, "image": {"alt": "Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and about 1."}}
 
 
 def gradient_norms(residual, depth=40, width=64):
@@ -815,7 +815,7 @@ learning_curves(
     norms,
     ylabel="log10 of the norm",
     xlabel="layer",
-    alt="Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and 1.",
+    alt="Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and about 1.",
 )
 
 # %% [markdown]

@@ -151,6 +151,8 @@ print(trained(model, optimizer))
 # A progress bar shows that a long loop is alive. `tqdm` wraps any loader; give it a description that changes:
 
 # %% tags=["nbval-ignore-output"]
+import sys
+
 from tqdm import tqdm
 
 bar = tqdm(loader, file=sys.stdout, ncols=80)

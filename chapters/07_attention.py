@@ -740,13 +740,14 @@ heat_map(
     alt="A staircase of bright cells: R at r, IY0 at e, TH at the first t, AO1 at o, T and the end at the last t.",
 )
 
-# %% mystnb={"figure": {"caption": "Attention while saying *physiological*, also held out: *ph* becomes one sound.", "name": "fig-attention-alignment-2"}, "image": {"alt": "A staircase of bright cells: F looks at p and a little at h, and each later phoneme at a letter further right."}}
+# %% mystnb={"figure": {"caption": "Attention while saying *physiological*, also held out: *ph* becomes one sound.", "name": "fig-attention-alignment-2"}, "image": {"alt": "A staircase of bright cells: F looks at p and a little at h, each next phoneme at a letter further right, until the last two sounds share the final l."}}
 said, weights = alignment("physiological")
 print(*said)
 heat_map(
     weights,
     labels=(said, list("physiological")),
-    alt="A staircase of bright cells: F looks at p and a little at h, and each later phoneme at a letter further right.",
+    alt="A staircase of bright cells: F looks at p and a little at h, each next phoneme at a letter further right, until "
+    "the last two sounds share the final l.",
 )
 
 # %% [markdown]
@@ -905,6 +906,7 @@ print("with a mask:   ", moved(lambda x: block(x, src_mask=causal)), "of 7")
 from course_utils.networks import TransformerBlock
 
 show(TransformerLM.forward)
+show(TransformerBlock.__init__)
 show(TransformerBlock.forward)
 show(TransformerBlock.attend)
 

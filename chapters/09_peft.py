@@ -237,7 +237,7 @@ for name, a, b in [("A random, B zero", 1, 0), ("both random", 1, 1), ("both zer
     moved = (change(x).norm() / layer(x).norm()).item()
     (layer(x) + change(x)).square().sum().backward()
     learns = [n for n, p in change.named_parameters() if p.grad.abs().max() > 0]
-    print(f"{name:17} output moved by {float(f'{moved:.1g}'):g} of its size, gradient not zero in {learns}")
+    print(f"{name:17} output moved by {float(f'{moved:.1g}'):g} times its size, gradient not zero in {learns}")
 
 # %% [markdown]
 # In the first row only B has a gradient at first. After one step B is no longer zero, and A learns too. In the last
@@ -395,7 +395,7 @@ print("same as unadapted:", torch.allclose(peft_features, test_features[:25], at
 # Llama and its kin, and BERT has none:
 
 # %% tags=["raises-exception"]
-peft.get_peft_model(fresh_encoder(), peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"]))
+peft.get_peft_model(fresh_encoder(), peft.LoraConfig(r=4, target_modules=["q_proj"]))
 
 # %% [markdown]
 # The other trap makes no noise. A classifier's new head must be trained, but `get_peft_model` freezes everything that

@@ -172,7 +172,7 @@ check(EarlyStopping)
 # For logits `[[0, 0], [2, 0]]` and labels `[0, 1]`: the losses are log 2 = 0.6931 and log(1 + e²) = 2.1269, their mean
 # is 1.41.
 #
-# Not allowed: PyTorch's cross-entropies, `nll_loss`, `log_softmax` and `logsumexp`, because this exercise writes them.
+# Not allowed: PyTorch's cross-entropies, `nll_loss` and `log_softmax`, because this exercise writes them.
 
 
 # %%

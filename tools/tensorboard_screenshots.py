@@ -7,7 +7,6 @@ assets/tensorboard. The browser asks no other machine for anything. It needs chr
 
 import io
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from typing import NamedTuple
 import jupytext
 import nbclient
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver import Chrome
+
+from tools.browser import browser
 
 ROOT = Path(__file__).parent.parent
 CHAPTER = ROOT / "chapters" / "06_tensorboard.py"
@@ -29,20 +29,9 @@ PICTURES = ROOT / "assets" / "tensorboard"
 WIDTH = 1200
 MAX_BYTES = 150_000
 FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
     "--enable-unsafe-swiftshader",  # the projector draws with WebGL, here without a GPU
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--force-prefers-reduced-motion",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-
 # TensorBoard keeps its cards in shadow roots, which selectors do not enter: this walks through all of them.
 EVERYWHERE = """
 const all = (root, found = []) => {
@@ -137,7 +126,7 @@ SHOTS = [
 def main(names: list[str]) -> int:
     """Run the chapter, then take the pictures of these names, or all."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, browser() as chrome:
+    with tempfile.TemporaryDirectory() as folder, browser(*FLAGS) as chrome:
         run_chapter(Path(folder))
         for shot in SHOTS:
             if names and shot.name not in names:
@@ -169,21 +158,6 @@ def tensorboard(folder: Path, log_dir: str) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
-
-
-@contextmanager
-def browser() -> Iterator[Chrome]:
-    """Chromium with an empty profile."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or "chromium"
-    with tempfile.TemporaryDirectory() as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-        try:
-            yield chrome
-        finally:
-            chrome.quit()
 
 
 def take(chrome: Chrome, address: str, shot: Shot) -> Image.Image:

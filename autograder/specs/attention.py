@@ -9,7 +9,7 @@ from torch import nn
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call_with_gradients
+from autograder.probe import apply, call_with_gradients, fixed_weights
 
 MANY = 320
 """The length of an axis on which a loop shows: even one step of Python for each element is over the judge's limit."""
@@ -605,10 +605,10 @@ def _identical(a, b):
 
 
 def _weighted_sum(tensor):
-    """The sum with unequal weights, so that a gradient sent to the wrong element shows."""
+    """The sum with unequal weights; 0 for what is no tensor."""
     if not isinstance(tensor, torch.Tensor):
         return 0
-    return (tensor * torch.linspace(-1, 2, tensor.numel(), dtype=tensor.dtype).reshape(tensor.shape)).sum()
+    return (tensor * fixed_weights(tensor)).sum()
 
 
 @exercise(

@@ -12,7 +12,7 @@ from autograder.compare import difference
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
 from autograder.own_code import is_own
-from autograder.probe import apply, call, call_with_gradients
+from autograder.probe import apply, call, call_with_gradients, fixed_weights
 
 MANY = 320
 """The length of an axis on which a loop shows: even one step of Python for each element is over the judge's limit."""
@@ -650,7 +650,7 @@ def forward_and_back(function, arguments):
     result = function.apply(x)
     evidence = {"result": collect(result), "gradient": None, "gradient of (round(3x))²": None}
     if isinstance(result, torch.Tensor) and result.requires_grad:
-        weights = torch.linspace(-1.25, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
+        weights = fixed_weights(result)
         evidence["gradient"] = collect(torch.autograd.grad(result, x, weights, allow_unused=True)[0])
         squares = function.apply(3 * x).square()
         evidence["gradient of (round(3x))²"] = collect(torch.autograd.grad(squares, x, weights, allow_unused=True)[0])

@@ -879,33 +879,27 @@ def call_then_change_state(function, arguments):
 def load_matching(rng):
     """Trials for what is copied, and for the three lists."""
 
-    def drawn(model):
-        with torch.no_grad():
-            for tensor in model.state_dict().values():
-                tensor.copy_(rng.normal(*tensor.shape) if tensor.is_floating_point() else rng.integer(1, 99))
-        return model
-
     def state(**shapes):
         return {name.replace("__", "."): rng.normal(*shape) for name, shape in shapes.items()}
 
     def two_layers():
-        return drawn(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
+        return rng.fill(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
 
-    yield trial("one missing, one unexpected", model=drawn(nn.Linear(3, 2)), state=state(weight=(2, 3), scale=(2,)))
+    yield trial("one missing, one unexpected", model=rng.fill(nn.Linear(3, 2)), state=state(weight=(2, 3), scale=(2,)))
     new_head = {"0.weight": (4, 3), "2.weight": (5, 4), "0.bias": (4,), "2.bias": (5,)}
     yield trial("a head of another size", model=two_layers(), state=state(**new_head))
-    yield trial("equally many numbers in another shape", model=drawn(nn.Linear(3, 2)), state=state(weight=(3, 2)))
-    yield trial("shapes that broadcast", model=drawn(nn.Linear(3, 2)), state=state(weight=(3,), bias=(1,)))
-    norm = drawn(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    yield trial("equally many numbers in another shape", model=rng.fill(nn.Linear(3, 2)), state=state(weight=(3, 2)))
+    yield trial("shapes that broadcast", model=rng.fill(nn.Linear(3, 2)), state=state(weight=(3,), bias=(1,)))
+    norm = rng.fill(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     buffers = state(**{"1.running_var": (3,), "1.bias": (3,), "z": (1,), "a": (2,)})
     buffers["1.num_batches_tracked"] = rng.integers(100, 200)  # which torch forgives where it is missing
     yield trial("buffers", model=norm, state=buffers)
-    yield trial("nothing fits", model=drawn(nn.Linear(2, 2)), state=state(other__weight=(2, 2), other__bias=(2,)))
-    yield trial("all fits", model=drawn(nn.Linear(1, 2)), state=state(weight=(2, 1), bias=(2,)))
+    yield trial("nothing fits", model=rng.fill(nn.Linear(2, 2)), state=state(other__weight=(2, 2), other__bias=(2,)))
+    yield trial("all fits", model=rng.fill(nn.Linear(1, 2)), state=state(weight=(2, 1), bias=(2,)))
     yield trial("an empty checkpoint", model=two_layers(), state={})
     mixed = state(weight=(2, 3), bias=(2,))
     mixed["bias"] = mixed["bias"].double()
-    yield trial("another dtype", model=drawn(nn.Linear(3, 2)), state=mixed)
+    yield trial("another dtype", model=rng.fill(nn.Linear(3, 2)), state=mixed)
 
 
 def _lists(model, state):
@@ -1061,9 +1055,7 @@ class _Bag(nn.Module):
         self.words = nn.Embedding(12, 5)
         self.hidden, self.out = nn.Linear(5, 6), nn.Linear(6, classes)
         self.modes = []
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(rng.normal(*parameter.shape))
+        rng.fill(self)
 
     def forward(self, input_ids, attention_mask=None, labels=None):
         self.modes.append(self.training)

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import WrongSignature, apply
+from autograder.probe import WrongSignature, apply, backward
 
 # What the probes share
 
@@ -67,32 +67,6 @@ def _sorted_shapes(tensors):
 @torch.no_grad()
 def _put(tensor, values):
     tensor.copy_(torch.as_tensor(values).to(tensor.dtype))
-
-
-def _weights_for(result):
-    """Fixed, unequal weights to reduce a result with, so that a gradient sent to the wrong element shows."""
-    return torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
-
-
-def _backward(result):
-    if isinstance(result, torch.Tensor) and result.requires_grad and result.numel():
-        (result * _weights_for(result)).sum().backward()
-
-
-def _filled(module, rng):
-    """The module with all its parameters and buffers drawn."""
-    seen = set()
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        if not tensor.is_floating_point():
-            _put(tensor, rng.integers(1, 9, *tensor.shape))
-        elif name.endswith("running_var"):
-            _put(tensor, rng.uniform(*tensor.shape, low=0.5, high=2.0))
-        else:
-            _put(tensor, rng.normal(*tensor.shape))
-    return module
 
 
 # Recall
@@ -177,14 +151,14 @@ def _frozen(module, *names):
 )
 def count_parameters(rng):
     def linear():
-        return _filled(nn.Linear(3, 2), rng)
+        return rng.fill(nn.Linear(3, 2))
 
     def convolutional():
-        return _filled(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU()), rng)
+        return rng.fill(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU()))
 
     def nested():
         inner = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 2, bias=False)))
-        return _filled(nn.Sequential(inner, nn.LayerNorm(2)), rng)
+        return rng.fill(nn.Sequential(inner, nn.LayerNorm(2)))
 
     yield trial("one layer", module=linear())
     yield trial("one layer, its weight frozen", module=_frozen(linear(), "weight"), trainable_only=True)
@@ -194,11 +168,11 @@ def count_parameters(rng):
     yield trial(
         "modules in modules, some frozen", module=_frozen(nested(), "0.0.weight", "1.bias"), trainable_only=True
     )
-    yield trial("a shared weight", module=_filled(_Tied(), rng))
-    yield trial("a shared weight, trainable only", module=_filled(_Tied(bias=True), rng), trainable_only=True)
+    yield trial("a shared weight", module=rng.fill(_Tied()))
+    yield trial("a shared weight, trainable only", module=rng.fill(_Tied(bias=True)), trainable_only=True)
     yield trial(
         "a shared weight, frozen",
-        module=_frozen(_filled(_Tied(), rng), "embedding.weight"),
+        module=_frozen(rng.fill(_Tied()), "embedding.weight"),
         trainable_only=True,
     )
     layer = linear()
@@ -277,7 +251,7 @@ def _linear_layer(function, arguments):
         _put(parameter, arguments["values"][name])
     with forbidden:
         y = module(x)
-    _backward(y)
+    backward(y)
     evidence["output"] = collect(y)
     evidence["gradients"] = {name: collect(p.grad) for name, p in module.named_parameters()} | {"x": collect(x.grad)}
     evidence["x unchanged"] = torch.equal(x, arguments["x"])
@@ -614,13 +588,13 @@ def _capturing(function, arguments):
 )
 def capture(rng):
     def mlp():
-        return _filled(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)), rng)
+        return rng.fill(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)))
 
     yield trial("two layers of four", model=mlp(), names=["0", "3"], x=rng.normal(3, 2, 2))
     yield trial("an in-place ReLU after the layer", model=mlp(), names=["1", "2"], x=rng.normal(6, 4))
     yield trial("no names", model=mlp(), names=[], x=rng.normal(2, 4))
     body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4))
-    nested = _filled(nn.Sequential(body, nn.Sequential(nn.Linear(4, 2), nn.Sigmoid())), rng).eval()
+    nested = rng.fill(nn.Sequential(body, nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()))).eval()
     yield trial("layers inside layers, in evaluation", model=nested, names=("1.0", "0.2", "1"), x=rng.normal(5, 3))
     yield trial(
         "the model itself runs once", model=nn.Sequential(_Counting(), nn.Tanh()), names=["0"], x=rng.normal(2, 3)
@@ -631,7 +605,7 @@ def capture(rng):
     hooked[1].register_forward_hook(_Noted())
     yield trial("a hook was there before", model=hooked, names=["1"], x=rng.normal(2, 4))
     twice = nn.Linear(3, 3)
-    yield trial("a layer that runs twice", model=_filled(nn.Sequential(twice, nn.Tanh(), twice), rng), names=["0"], x=rng.normal(2, 3))  # fmt: skip
+    yield trial("a layer that runs twice", model=rng.fill(nn.Sequential(twice, nn.Tanh(), twice)), names=["0"], x=rng.normal(2, 3))  # fmt: skip
 
 
 def _hooked(model, names, hook):
@@ -782,7 +756,7 @@ def _with_new_head(function, arguments):
 )
 def new_head(rng):
     def flat(**options):
-        return _filled(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 6, **options)), rng)
+        return rng.fill(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 6, **options)))
 
     class Network(nn.Module):
         def __init__(self):
@@ -792,10 +766,10 @@ def new_head(rng):
 
     yield trial("the last of three", model=flat(), name="2", num_classes=5)
     yield trial("without a bias", model=flat(bias=False), name="2", num_classes=2)
-    yield trial("inside another module", model=_filled(Network(), rng), name="classifier.1", num_classes=3)
+    yield trial("inside another module", model=rng.fill(Network()), name="classifier.1", num_classes=3)
     yield trial("as many classes as before", model=flat(), name="2", num_classes=6)
     yield trial("float64", model=flat().double(), name="2", num_classes=4)
-    yield trial("more classes than before", model=_filled(Network(), rng), name="classifier.1", num_classes=11)
+    yield trial("more classes than before", model=rng.fill(Network()), name="classifier.1", num_classes=11)
     yield trial("all was frozen before", model=flat().requires_grad_(False), name="2", num_classes=1)
 
 
@@ -893,7 +867,7 @@ def _lenet(function, arguments):
     alone = module(images[:1])
     independent = torch.allclose(alone[0], logits[0], atol=1e-4)
     evidence["influence of the other images of a batch"] = "none" if independent else "some"
-    _backward(logits)
+    backward(logits)
     evidence["parameters that a gradient reaches"] = sorted(
         list(shape) for shape, p in by_shape.items() if p.grad is not None and bool(p.grad.any())
     )
@@ -1118,7 +1092,7 @@ def _batch_norm(function, arguments):
         evidence[f"graph on the buffers after batch {number}"] = any(b.requires_grad for b in buffers.values())
         if evidence[f"graph on the buffers after batch {number}"]:
             return evidence
-        _backward(y)
+        backward(y)
         gradients = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
         evidence[f"gradients, batch {number}"] = collect(gradients)
         evidence[f"batch {number} unchanged"] = torch.equal(x, batch)
@@ -1394,14 +1368,14 @@ def _differ(state, model):
     probe=_saving,
 )
 def save_safely(rng):
-    yield trial("one layer", model=_filled(nn.Linear(3, 2), rng), path="weights.safetensors")
-    yield trial("the path is a Path", model=_filled(nn.Linear(2, 3), rng), path=Path("model.safetensors"))
-    yield trial("a file name without an ending", model=_filled(nn.Linear(2, 2), rng), path="weights")
-    yield trial("buffers, modules in modules", model=_filled(_Deep(), rng), path="deep.safetensors")
-    yield trial("tied weights", model=_filled(_Tied(), rng), path="tied.safetensors")
-    yield trial("a transposed weight", model=_filled(_Transposed(), rng), path="transposed.safetensors")
-    yield trial("float64 and float16", model=_filled(nn.Sequential(nn.Linear(2, 1).double(), nn.Linear(1, 2).half()), rng), path="mixed.safetensors")  # fmt: skip
-    yield trial("a frozen model in evaluation", model=_filled(_Deep(), rng).eval().requires_grad_(False), path=Path("frozen.st"))  # fmt: skip
+    yield trial("one layer", model=rng.fill(nn.Linear(3, 2)), path="weights.safetensors")
+    yield trial("the path is a Path", model=rng.fill(nn.Linear(2, 3)), path=Path("model.safetensors"))
+    yield trial("a file name without an ending", model=rng.fill(nn.Linear(2, 2)), path="weights")
+    yield trial("buffers, modules in modules", model=rng.fill(_Deep()), path="deep.safetensors")
+    yield trial("tied weights", model=rng.fill(_Tied()), path="tied.safetensors")
+    yield trial("a transposed weight", model=rng.fill(_Transposed()), path="transposed.safetensors")
+    yield trial("float64 and float16", model=rng.fill(nn.Sequential(nn.Linear(2, 1).double(), nn.Linear(1, 2).half())), path="mixed.safetensors")  # fmt: skip
+    yield trial("a frozen model in evaluation", model=rng.fill(_Deep()).eval().requires_grad_(False), path=Path("frozen.st"))  # fmt: skip
 
 
 @save_safely.mistake(
@@ -1495,7 +1469,7 @@ def load_safely(rng):
         return stored | more
 
     def pair(model, path, is_path=False, **options):
-        return {"model": _filled(model, rng), "path": _Written(path, like(model, **options), is_path)}
+        return {"model": rng.fill(model), "path": _Written(path, like(model, **options), is_path)}
 
     yield trial("one layer", **pair(nn.Linear(3, 2), "weights.safetensors"))
     yield trial("the path is a Path", **pair(nn.Linear(2, 3), "weights.st", is_path=True))
@@ -1597,7 +1571,7 @@ def _residual(function, arguments):
     module.train().zero_grad()
     y = module(leaf)
     evidence["output in training"] = collect(y)
-    _backward(y)
+    backward(y)
     evidence["input unchanged"] = torch.equal(leaf, x)
     evidence["gradient of the input"] = collect(leaf.grad)
     evidence["gradients of the filters"] = {role: collect(layer.weight.grad) for role, (layer, _) in roles.items()}
@@ -1811,7 +1785,7 @@ def _scaled_mlp(function, arguments):
     y = module(x)
     evidence["output"] = collect(y)
     evidence["x unchanged"] = torch.equal(x, arguments["x"])
-    _backward(y)
+    backward(y)
     evidence["gradients"] = [collect(p.grad) for p in (*matrices, *vectors)]
     evidence["output after double()"] = collect(module.double()(arguments["x"].double()))
     return evidence
@@ -1976,7 +1950,7 @@ def _autoencoder(function, arguments):
     evidence["images from drawn codes"] = collect(module.decode(arguments["codes"].clone()))
     drawn = module(images)
     evidence["images from images"] = collect(drawn)
-    _backward(drawn)
+    backward(drawn)
     gradients = {}
     for parameter in module.parameters():
         if parameter.grad is not None:

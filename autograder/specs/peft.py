@@ -10,30 +10,14 @@ from torch import nn
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call_with_gradients
+from autograder.probe import apply, backward, call_with_gradients
 
 # What the probes share
 
 
 @torch.no_grad()
-def _filled(module, rng):
-    """The module with all its floating-point parameters and buffers drawn."""
-    for tensor in {id(tensor): tensor for tensor in module.state_dict(keep_vars=True).values()}.values():
-        if tensor.is_floating_point():
-            tensor.copy_(rng.normal(*tensor.shape, dtype=tensor.dtype))
-    return module
-
-
-@torch.no_grad()
 def _put(tensor, values):
     tensor.copy_(values)
-
-
-def _backward(result):
-    """Reduce a result with fixed, unequal weights, so that a gradient sent to the wrong element shows."""
-    if isinstance(result, torch.Tensor) and result.requires_grad and result.numel():
-        weights = torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
-        (result * weights).sum().backward()
 
 
 def _trainable(module):
@@ -106,18 +90,18 @@ def trainable_share(rng):
             parameter.requires_grad_(name not in names)
         return module
 
-    tied = _filled(nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7)), rng)
+    tied = rng.fill(nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7)))
     tied[1].weight = tied[0].weight
-    yield trial("one layer, its weight frozen", model=frozen(_filled(nn.Linear(3, 2), rng), "weight"))
+    yield trial("one layer, its weight frozen", model=frozen(rng.fill(nn.Linear(3, 2)), "weight"))
     yield trial(
         "a head on a frozen body",
-        model=frozen(_filled(nn.Sequential(*[nn.Linear(5, 5)] * 1, nn.Linear(5, 2)), rng), "0.weight", "0.bias"),
+        model=frozen(rng.fill(nn.Sequential(*[nn.Linear(5, 5)] * 1, nn.Linear(5, 2))), "0.weight", "0.bias"),
     )
-    yield trial("everything is trained", model=_filled(nn.Linear(4, 1), rng))
-    yield trial("nothing is trained", model=frozen(_filled(nn.Linear(2, 3), rng), "weight", "bias"))
+    yield trial("everything is trained", model=rng.fill(nn.Linear(4, 1)))
+    yield trial("nothing is trained", model=frozen(rng.fill(nn.Linear(2, 3)), "weight", "bias"))
     yield trial(
         "buffers are no parameters",
-        model=frozen(_filled(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), rng), "0.weight"),
+        model=frozen(rng.fill(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))), "0.weight"),
     )
     yield trial("a shared weight counts once", model=frozen(tied, "1.bias"))
 
@@ -288,7 +272,7 @@ def _lora_layer(function, arguments):
     _put(layer.B, arguments["B"])
     x = x.clone().requires_grad_()
     output = layer(x)
-    _backward(output)
+    backward(output)
     evidence["output"] = collect(output)
     evidence["gradients"] = {"x": collect(x.grad), "A": collect(layer.A.grad), "B": collect(layer.B.grad)}
     evidence["gradients of the base"] = collect([parameter.grad for parameter in base.parameters()])
@@ -324,7 +308,7 @@ def _differs(before, module):
 def LoRALinear(rng):
     def layer(inside, out, r, alpha, leading, bias=True, dtype=torch.float32):
         return {
-            "base": _filled(nn.Linear(inside, out, bias=bias, dtype=dtype), rng),
+            "base": rng.fill(nn.Linear(inside, out, bias=bias, dtype=dtype)),
             "r": r,
             "alpha": alpha,
             "A": rng.normal(r, inside, dtype=dtype),
@@ -513,7 +497,7 @@ def _soft_prompt(function, arguments):
     evidence["dtype of the prompt"] = str(start.dtype)
     _put(module.prompt, arguments["prompt"])
     output = module(ids)
-    _backward(output)
+    backward(output)
     evidence["output"] = collect(output)
     evidence["gradient of the prompt"] = collect(module.prompt.grad)
     evidence["gradient of the embedding"] = collect(embedding.weight.grad)
@@ -535,7 +519,7 @@ def _soft_prompt(function, arguments):
 def SoftPrompt(rng):
     def prompt(words, d, n, b, t, dtype=torch.float32):
         return {
-            "embedding": _filled(nn.Embedding(words, d, dtype=dtype), rng),
+            "embedding": rng.fill(nn.Embedding(words, d, dtype=dtype)),
             "n": n,
             "ids": rng.integers(0, words, b, t),
             "prompt": rng.normal(n, d, dtype=dtype),
@@ -776,7 +760,7 @@ def _adapted_model(function, arguments):
 def add_lora(rng):
     def model(targets, r, alpha, blocks=2):
         return {
-            "model": _filled(_Model(blocks=blocks), rng),
+            "model": rng.fill(_Model(blocks=blocks)),
             "targets": targets,
             "r": r,
             "alpha": alpha,
@@ -895,15 +879,15 @@ def _merged_model(function, arguments):
 )
 def merge_all(rng):
     def fused(inside, out):
-        return _Fused(_filled(nn.Linear(inside, out), rng))
+        return _Fused(rng.fill(nn.Linear(inside, out)))
 
     flat = nn.Sequential(fused(4, 3), nn.ReLU(), nn.Linear(3, 2))
     deep = nn.Sequential(nn.Sequential(nn.LayerNorm(4), nn.Sequential(fused(4, 5), nn.ReLU())), fused(5, 2))
     deepest = nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(fused(3, 3)))), fused(3, 1), fused(1, 2))
-    yield trial("one of three layers", model=_filled(flat, rng))
-    yield trial("at two depths", model=_filled(deep, rng))
-    yield trial("deep down", model=_filled(deepest, rng))
-    yield trial("nothing to merge", model=_filled(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), rng))
+    yield trial("one of three layers", model=rng.fill(flat))
+    yield trial("at two depths", model=rng.fill(deep))
+    yield trial("deep down", model=rng.fill(deepest))
+    yield trial("nothing to merge", model=rng.fill(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))
 
 
 def _fusable(model):
@@ -968,11 +952,11 @@ class _Decoys(nn.Module):
 def _adapters(rng):
     """Models with adapters in them, by the name of their trial."""
     return {
-        "one adapted layer in three": _filled(nn.Sequential(nn.Linear(2, 3), _Adapted(3, 4, 2), nn.LayerNorm(4)), rng),
-        "deeper, and of two ranks": _filled(nn.Sequential(nn.Sequential(_Adapted(2, 5, 1)), _Adapted(5, 3, 3)), rng),
-        "the model is itself adapted": _filled(_Adapted(3, 2, 2), rng),
-        "names that only look like it": _filled(nn.Sequential(_Decoys(), _Adapted(2, 2, 1)), rng),
-        "no adapter": _filled(nn.Sequential(nn.Linear(2, 2), _Decoys()), rng),
+        "one adapted layer in three": rng.fill(nn.Sequential(nn.Linear(2, 3), _Adapted(3, 4, 2), nn.LayerNorm(4))),
+        "deeper, and of two ranks": rng.fill(nn.Sequential(nn.Sequential(_Adapted(2, 5, 1)), _Adapted(5, 3, 3))),
+        "the model is itself adapted": rng.fill(_Adapted(3, 2, 2)),
+        "names that only look like it": rng.fill(nn.Sequential(_Decoys(), _Adapted(2, 2, 1))),
+        "no adapter": rng.fill(nn.Sequential(nn.Linear(2, 2), _Decoys())),
     }
 
 
@@ -1097,7 +1081,7 @@ def load_adapter(rng):
         yield trial(name, model=models[name], state=state(models[name]))
 
     def spoilt(change):
-        model = _filled(nn.Sequential(_Adapted(2, 3, 2), nn.Linear(3, 2), _Adapted(2, 4, 1)), rng)
+        model = rng.fill(nn.Sequential(_Adapted(2, 3, 2), nn.Linear(3, 2), _Adapted(2, 4, 1)))
         given = state(model)
         change(given)
         return {"model": model, "state": given}

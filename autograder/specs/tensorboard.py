@@ -895,17 +895,6 @@ def project_to_recorder(function, arguments):
     }
 
 
-def _fill(rng, model):
-    """Parameters and statistics from `rng`, so that they are the same on every machine."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(rng.normal(*parameter.shape))
-        for name, buffer in model.named_buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(1 + rng.uniform(*buffer.shape) if "var" in name else rng.normal(*buffer.shape))
-    return model
-
-
 @exercise(
     points=3,
     level=3,
@@ -927,12 +916,12 @@ def embed(rng):
         return [("shirt", "coat", "bag")[number] for number in rng.integers(0, 3, n).tolist()]
 
     def small():
-        return _fill(rng, nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)))
+        return rng.fill(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3)))
 
     def convolutional():
         body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(inplace=True), nn.Dropout(0.5))
         model = nn.Sequential(body, nn.Flatten(), nn.Linear(8, 3))
-        return _fill(rng, model)
+        return rng.fill(model)
 
     def images(n, *shape):
         return rng.uniform(n, *shape)
@@ -941,10 +930,12 @@ def embed(rng):
     yield trial(
         "a model in eval mode", writer=None, model=small().eval(), layer="2", images=images(3, 3, 2, 2), labels=names(3)
     )
+    two_signs = convolutional()
+    two_signs.get_submodule("0.1").bias.data = torch.tensor([-20.0, 20.0])  # ReLU must change one of the two maps
     yield trial(
         "feature maps, and a layer in place after them",
         writer=None,
-        model=convolutional(),
+        model=two_signs,
         layer="0.1",
         images=images(5, 1, 4, 4),
         labels=names(5),
@@ -1107,7 +1098,7 @@ def train_and_log(rng):
 
     def network(features):
         model = nn.Sequential(nn.Linear(features, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
-        return _fill(rng, model)
+        return rng.fill(model)
 
     def batches(count, n, features):
         return [(rng.normal(n, features), rng.normal(n, 1)) for _ in range(count)]

@@ -34,8 +34,8 @@ def solution_text(exercise: Exercise) -> str:
     return solution_code(chapter_source(exercise.chapter), exercise.name)
 
 
-def define(exercise: Exercise, source: str) -> Callable:
-    """What `source` defines under the exercise's name, beside the chapter's imports."""
-    names = dict(_defined(exercise.chapter))
+def define(exercise: Exercise, source: str, **more: Any) -> Callable:
+    """What `source` defines under the exercise's name, beside the chapter's imports and what else it may use."""
+    names = {**_defined(exercise.chapter), **more}
     exec(compile(source, "<learner>", "exec"), names)
     return names[exercise.name]

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -12,44 +11,23 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from selenium import webdriver
+from selenium.webdriver import Chrome
+
+from tools.browser import NoBrowser, browser
 
 ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--force-prefers-reduced-motion",
-    "--window-size=1280,900",
-    # No name but this machine's is ever looked up, so that a page which asks elsewhere is seen and gets nothing.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
 
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+@pytest.fixture(scope="session", name="browser")
+def chromium() -> Iterator[Chrome]:
     """Chromium with an empty profile. Without one the tests are skipped, but under CI they fail."""
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
-    driver = shutil.which("chromedriver")
-    if not (chromium and driver):
+    try:
+        with browser("--disable-gpu", "--window-size=1280,900") as chrome:
+            chrome.set_script_timeout(120)
+            yield chrome
+    except NoBrowser as missing:
         refuse = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        refuse("The browser tests need chromium and chromedriver: apt install chromium chromium-driver.")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    chrome.set_script_timeout(120)
-    yield chrome
-    chrome.quit()
+        refuse(str(missing))
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

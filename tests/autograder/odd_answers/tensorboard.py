@@ -1,4 +1,4 @@
-"""Odd answers to chapter 6: right ones in other styles, which must pass, and plausible wrong ones, which must not."""
+"""Odd answers to chapter 6, right and wrong."""
 
 import io
 import math
@@ -8,15 +8,12 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
-from autograder.attempt import attempt
 from autograder.exercise import all_exercises
-from autograder.judge import Status, judge
 from tests.autograder.book import solution
 
 
@@ -333,32 +330,3 @@ WRONG = {
         "with the checksum": lambda path: [one + struct.pack("<I", 0) for one in _records_by_slices(path)],
     },
 }
-
-
-def _cases(table):
-    return [pytest.param(n, f, id=f"{n}: {style}") for n, answers in table.items() for style, f in answers.items()]
-
-
-def _statuses(name, answer):
-    exercise = all_exercises()[name]
-    return [
-        judge(exercise, attempt(exercise, solution(exercise), seed), attempt(exercise, answer, seed)).status
-        for seed in range(3)
-    ]
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "answer"), _cases(RIGHT))
-def test_a_right_answer_passes_in_any_style(name, answer):
-    assert _statuses(name, answer) == [Status.CORRECT] * 3
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("name", "answer"), _cases(WRONG))
-def test_a_wrong_answer_fails_on_every_seed(name, answer):
-    assert Status.CORRECT not in _statuses(name, answer)
-
-
-@pytest.mark.parametrize("table", [RIGHT, WRONG], ids=["right", "wrong"])
-def test_each_exercise_of_the_chapter_has_odd_answers(table):
-    assert set(table) == {e.name for e in all_exercises().values() if e.chapter == "tensorboard"}
