@@ -43,7 +43,7 @@ def grade(
     """Grade a class. Stopped at any moment, the same command goes on where it was."""
     with users_mistakes_in_one_sentence():
         from autograder.grader.gradebook import Gradebook
-        from autograder.grader.grading import Marker, preflight
+        from autograder.grader.grading import Marker, of_chapters_handed_in, preflight
         from autograder.grader.grading import grade as grade_all
         from autograder.grader.reports import write_reports
         from autograder.grader.submissions import find_submissions
@@ -51,22 +51,26 @@ def grade(
 
         chosen = _chosen([*(exercises or []), *context.args])
         found = find_submissions(submissions)
+        expected = of_chapters_handed_in(chosen, found)
         typer.echo(f"{len(found)} students, from {found[0].student} to {found[-1].student}", err=True)
         with Gradebook(to) as book:
             book.seed = _seed(seed, book.seed)
             book.enrol(found)
             marker = Marker(chosen, book.seed)
             if scheduler:
-                place = dask_workers(chosen, scheduler, unsafe)
+                place = dask_workers(expected, scheduler, unsafe)
             else:
-                place = local_workers(chosen, workers, unsafe)
+                place = local_workers(expected, workers, unsafe)
             with place as at_work:
-                preflight(marker, lambda job: at_work.executor.submit(at_work.run, job).result())
+                preflight(marker, expected, lambda job: at_work.executor.submit(at_work.run, job).result())
                 with _progress_bar(len(found)) as advance:
                     for _ in grade_all(found, book, marker, at_work.executor, at_work.run, at_work.count):
                         advance()
             write_reports(book, to, show_inputs)
         print(f"{len(found)} submissions, {len(chosen)} exercises, seed {marker.seed}: see {to / 'class.html'}")
+        if len(expected) < len(chosen):
+            chapters = " ".join(dict.fromkeys(exercise.chapter for exercise in expected))
+            typer.echo(f"Nobody handed in the other chapters: --exercises {chapters} leaves them out.", err=True)
 
 
 @app.command()
@@ -113,17 +117,27 @@ def doctor() -> None:
         _stop("Grading is refused here, unless you trust every submission and pass --unsafe.")
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})
 def release(
+    context: typer.Context,
     to: Annotated[Path, typer.Option(help="The folder to write; it must be new or empty.")],
     gradescope: Annotated[bool, typer.Option("--gradescope", help="Write an autograder for Gradescope.")] = False,
+    exercises: Annotated[
+        list[str] | None,
+        typer.Option(help="What the autograder grades: names of exercises or of chapters.", metavar="NAME..."),
+    ] = None,
 ) -> None:
     """Write what students get, without the solutions; or Gradescope's autograder, with them (run in a checkout)."""
     with users_mistakes_in_one_sentence():
+        from autograder.errors import UserError
         from autograder.grader.handout import write_gradescope, write_handout
 
+        names = [*(exercises or []), *context.args]
+        chosen = [exercise.name for exercise in _chosen(names)] if names else []
         if gradescope:
-            print(write_gradescope(Path.cwd(), to))
+            print(write_gradescope(Path.cwd(), to, chosen))
+        elif names:
+            raise UserError("Students get the whole course: --exercises is for --gradescope.")
         else:
             write_handout(Path.cwd(), to)
             print(f"The students' copy is in {to}.")

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from autograder.answers import load_answers
@@ -53,19 +53,18 @@ class Marker:
         self.exercises = {exercise.name: exercise for exercise in exercises}
         self.seed = seed
         self.spec = {exercise.name: spec_digest(exercise) for exercise in self.exercises.values()}
+        self._expected: dict[str, list[dict[str, Any]]] = {}
         self._mistakes: dict[str, list] = {}
 
-    @cached_property
-    def expected(self) -> dict[str, list[dict[str, Any]]]:
-        """The solutions' evidence. Raises GradingError where a solution is missing or raises."""
-        found = {}
-        for exercise in self.exercises.values():
+    def expected(self, exercise: Exercise) -> list[dict[str, Any]]:
+        """The solution's evidence. Raises GradingError where the solution is missing or raises."""
+        if exercise.name not in self._expected:
             evidence = attempt(exercise, _solution(exercise), self.seed)
             verdict = judge(exercise, evidence, evidence)
             if verdict.status is not Status.CORRECT:
                 raise GradingError(f"The solution of {exercise.name} fails here. {verdict.fault.sentence}")
-            found[exercise.name] = evidence
-        return found
+            self._expected[exercise.name] = evidence
+        return self._expected[exercise.name]
 
     def mark(self, outcome: Outcome, cells: tuple[str, ...]) -> tuple[Verdict, str]:
         """The verdict on one outcome, and the reason where there is no evidence to judge."""
@@ -80,7 +79,7 @@ class Marker:
             evidence = read_attempt(decode(outcome.evidence))
         except EvidenceError as error:
             return _without_evidence(exercise, Status.CRASHED, str(error)), str(error)
-        verdict = judge(exercise, self.expected[exercise.name], evidence)
+        verdict = judge(exercise, self.expected(exercise), evidence)
         if verdict.status in (Status.INCORRECT, Status.ERROR):
             verdict = replace(verdict, mistake=recognise(exercise, evidence, self._known(exercise)))
         return verdict, ""
@@ -113,11 +112,26 @@ def spec_digest(exercise: Exercise) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def preflight(marker: Marker, run: Callable[[Job], list[Outcome]]) -> None:
+def of_chapters_handed_in(exercises: list[Exercise], submissions: list[Submission]) -> list[Exercise]:
+    """The exercises of each chapter of which some submission defines one; all where there is none.
+
+    The others are graded too, but nothing needs to be ready for them.
+    """
+    defined = {
+        name
+        for submission in submissions
+        for cell in submission.cells
+        for name in re.findall(r"^(?:def|class) (\w+)", cell, re.MULTILINE)
+    }
+    chapters = {exercise.chapter for exercise in exercises if exercise.name in defined}
+    return [exercise for exercise in exercises if exercise.chapter in chapters] or exercises
+
+
+def preflight(marker: Marker, exercises: list[Exercise], run: Callable[[Job], list[Outcome]]) -> None:
     """Send the solutions the way of a submission. Raises GradingError, with what is missing, unless all are correct."""
-    for topic, exercises in itertools.groupby(marker.exercises.values(), key=lambda exercise: exercise.chapter):
+    for topic, of_chapter in itertools.groupby(exercises, key=lambda exercise: exercise.chapter):
         cells = read_cells(f"{topic}.py", (solutions_source(topic) or "").encode())
-        for outcome in run(Job(cells, tuple(exercise.name for exercise in exercises), marker.seed)):
+        for outcome in run(Job(cells, tuple(exercise.name for exercise in of_chapter), marker.seed)):
             verdict, reason = marker.mark(outcome, cells)
             if verdict.status is not Status.CORRECT:
                 raise GradingError(

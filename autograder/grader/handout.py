@@ -46,7 +46,7 @@ set -euo pipefail
 course=/autograder/environment/bin/course
 cd /autograder/source
 rm -rf /tmp/results
-"$course" grade /autograder/submission --to /tmp/results --workers 1
+"$course" grade /autograder/submission --to /tmp/results --workers 1{exercises}
 "$course" export /tmp/results --format gradescope-results --to /autograder/results/results.json
 """
 
@@ -71,8 +71,10 @@ def write_handout(root: Path, folder: Path) -> None:
         raise UserError(f"The students' copy cannot be written to {folder}: {error.strerror}.") from error
 
 
-def write_gradescope(root: Path, folder: Path) -> Path:
+def write_gradescope(root: Path, folder: Path, exercises: list[str]) -> Path:
     """Write `gradescope.zip` into a folder and return its path: what Gradescope takes as an autograder.
+
+    It grades these exercises, and the whole book where none are named.
 
     See https://gradescope-autograders.readthedocs.io/en/latest/specs/. Gradescope keeps the file to itself; it holds
     the solutions. Raises UserError where `root` has no solutions or the folder cannot be written.
@@ -82,6 +84,7 @@ def write_gradescope(root: Path, folder: Path) -> Path:
         raise UserError(
             "There is no folder solutions/ here, and the autograder needs it: run this in a whole checkout."
         )
+    run = _RUN.format(exercises=" --exercises " + " ".join(exercises) if exercises else "")
     path = folder / "gradescope.zip"
     part = folder / "gradescope.zip.part"
     try:
@@ -89,7 +92,7 @@ def write_gradescope(root: Path, folder: Path) -> Path:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in _files(root, (*_FOR_STUDENTS, "solutions")):
                 archive.write(file, file.relative_to(root))
-            for name, script in (("setup.sh", _SETUP), ("run_autograder", _RUN)):
+            for name, script in (("setup.sh", _SETUP), ("run_autograder", run)):
                 entry = zipfile.ZipInfo(name)
                 entry.external_attr = (stat.S_IFREG | 0o755) << 16
                 archive.writestr(entry, script)

@@ -20,6 +20,7 @@ from autograder.evidence import encode
 from autograder.exercise import all_exercises
 from autograder.grader.grading import GradingError, Marker, preflight
 from autograder.sandbox import Outcome
+from autograder.specs import CHAPTERS
 from tests.autograder.book import ROOT, chapter_source
 from tests.grader.generated_class import ATTACKS, EXERCISES, IMPORTS, RIGHT, write_class
 
@@ -158,14 +159,27 @@ def test_hard_coded_answers_fail_and_are_reported(tmp_path):
     assert "copycat" in (tmp_path / "results" / "class.html").read_text("utf-8")
 
 
-def test_solutions_score_in_full(tmp_path):
-    (tmp_path / "submissions").mkdir()
-    (tmp_path / "submissions" / "teacher.py").write_text(chapter_source("tensors"), "utf-8")
+def test_solutions_of_all_chapters_score_in_full(tmp_path):
+    teacher = tmp_path / "submissions" / "teacher"
+    teacher.mkdir(parents=True)
+    for chapter in CHAPTERS:
+        (teacher / f"{chapter.stem}.py").write_text(chapter_source(chapter.topic), "utf-8")
     run = course("grade", tmp_path / "submissions", "--to", tmp_path / "results")
     assert run.returncode == 0, run.stderr
+    assert "--exercises" not in run.stderr
     row = grades(tmp_path / "results")["teacher"]
-    points = sum(exercise.points for exercise in all_exercises().values() if exercise.chapter == "tensors")
-    assert row["Total"] == row["Out of"] == str(points)
+    assert row["Total"] == row["Out of"] == str(sum(exercise.points for exercise in all_exercises().values()))
+
+
+def test_chapters_that_nobody_handed_in_cost_no_time_and_are_named(tmp_path):
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "submissions" / "ada.py").write_text(f"{IMPORTS}\n{RIGHT['one_hot'][0]}", "utf-8")
+    run = course("grade", tmp_path / "submissions", "--to", tmp_path / "results")
+    assert run.returncode == 0, run.stderr
+    assert "Nobody handed in the other chapters: --exercises tensors leaves them out." in run.stderr
+    everything = {row[1]: row[3] for row in verdicts(tmp_path / "results")}
+    assert everything.keys() == all_exercises().keys()
+    assert everything.pop("one_hot") == "correct" and set(everything.values()) == {"not attempted"}
 
 
 # --- the user's mistakes --------------------------------------------------------------------------------------------
@@ -222,6 +236,8 @@ def test_an_instructors_way_from_release_to_export(tmp_path):
     assert (tmp_path / "handout" / "exercises" / "01_tensors.ipynb").exists()
     assert_one_sentence(course("release", "--to", tmp_path / "handout", cwd=ROOT), "is not empty")
     assert_one_sentence(course("release", "--to", tmp_path / "other", cwd=tmp_path), "run this in a checkout")
+    chapter = ("--exercises", "01_tensors")
+    assert_one_sentence(course("release", "--to", tmp_path / "part", *chapter, cwd=ROOT), "is for --gradescope")
 
     with zipfile.ZipFile(tmp_path / "submissions.zip", "w") as moodle:
         for number, student in enumerate(("Ada Lovelace", "=cmd()", "Ümit Ö")):
@@ -240,7 +256,7 @@ def test_an_instructors_way_from_release_to_export(tmp_path):
 
 
 def test_the_zip_for_gradescope_grades_a_submission_and_writes_results_json(tmp_path):
-    run = course("release", "--gradescope", "--to", tmp_path, cwd=ROOT)
+    run = course("release", "--gradescope", "--to", tmp_path, "--exercises", "one_hot", "bilinear", cwd=ROOT)
     assert run.returncode == 0, run.stderr
     with zipfile.ZipFile(tmp_path / "gradescope.zip") as upload:
         upload.extractall(tmp_path / "source")
@@ -258,7 +274,7 @@ def test_the_zip_for_gradescope_grades_a_submission_and_writes_results_json(tmp_
     results = json.loads((tmp_path / "results" / "results.json").read_text("utf-8"))
     scores = {test["name"]: (test["score"], test["max_score"]) for test in results["tests"]}
     assert scores["one_hot"] == (POINTS["one_hot"], POINTS["one_hot"]) and scores["bilinear"] == (0, POINTS["bilinear"])
-    assert len(scores) == len(all_exercises()) and results["score"] == POINTS["one_hot"]
+    assert len(scores) == 2 and results["score"] == POINTS["one_hot"]
 
 
 def _rowids(results: Path) -> dict[tuple[str, str], int]:
@@ -287,4 +303,4 @@ def _left_over_processes() -> list[str]:
 def test_where_the_solutions_do_not_score_nobody_is_graded(outcome, sentence):
     marker = Marker([all_exercises()["bilinear"]], seed=1)
     with pytest.raises(GradingError, match=re.escape(sentence)):
-        preflight(marker, lambda job: [outcome])
+        preflight(marker, list(marker.exercises.values()), lambda job: [outcome])
