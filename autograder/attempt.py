@@ -23,6 +23,16 @@ MAX_LINES = 20
 """What is kept of an error: characters of its message, and lines of its way."""
 
 
+GRADIENTS_OFF = (
+    "After your code, gradients are switched off for the whole program: nothing could be trained any more. "
+    "Use `with torch.no_grad():`, which switches them on again."
+)
+
+
+class SideEffect(Exception):
+    """A function that changed torch for everyone after it."""
+
+
 def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str, Any]]:
     """Probe a function on the trials of a seed and return the evidence of each trial.
 
@@ -33,11 +43,14 @@ def attempt(exercise: Exercise, function: Callable, seed: int) -> list[dict[str,
     all_evidence = []
     with standard_torch():
         for trial in exercise.trials(seed):
-            torch.set_default_dtype(torch.float32)  # the function may have changed it on the trial before
+            torch.set_default_dtype(torch.float32)  # the function may have changed them on the trial before
+            torch.set_grad_enabled(True)
             torch.default_generator.manual_seed(seed)  # torch.manual_seed also visits each kind of GPU: 1 ms
             conduct = _Conduct()
             try:
                 evidence = exercise.probe(_watched(function, conduct) if has_rules else function, trial.arguments)
+                if not torch.is_grad_enabled():
+                    raise SideEffect(GRADIENTS_OFF)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:

@@ -133,6 +133,7 @@ def _headline(verdict: Verdict) -> str:
         "signature": "it cannot be called",
         "value": "not yet",
         "arguments": "it changed its arguments",
+        "side effect": "it changed torch for all that comes after it",
         "rule": "right, but not in the way asked for",
     }[verdict.fault.kind]
 

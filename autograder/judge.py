@@ -31,7 +31,8 @@ class Status(StrEnum):
 class Fault:
     """What is wrong on one trial.
 
-    kind: raised, signature, value, arguments (the function changed its arguments) or rule (a forbidden way).
+    kind: raised, signature, value, arguments (the function changed its arguments), side effect (it changed torch) or
+    rule (a forbidden way).
     """
 
     trial: int
@@ -101,6 +102,8 @@ def _fault(exercise: Exercise, trial: int, expected: dict[str, Any], got: dict[s
         raised = got["raised"]
         if raised["type"] == "WrongSignature":
             return Fault(trial, "signature", raised["message"])
+        if raised["type"] == "SideEffect":
+            return Fault(trial, "side effect", raised["message"])
         sentence = f"{raised['type']}: {raised['message']}" if raised["message"] else raised["type"]
         return Fault(trial, "raised", sentence, lines=tuple(raised["lines"]))
     for name, wanted in without_conduct(expected).items():
@@ -142,7 +145,8 @@ def _value_sentence(found: Difference) -> str:
         "a NumPy array": "Stay with torch functions, or convert at the end.",
     }
     got = "None" if found.got is None else f"a {getattr(found.got, 'type', '')}"
-    if got in advice:
+    whole_result = "[" not in found.path and "gradient" not in found.path
+    if got in advice and (got != "None" or whole_result):
         return f"{sentence} {advice[got]}"
     if hasattr(found.got, "item") and isinstance(found.expected, (bool, int, float)):
         return f"{sentence} `.item()` turns a tensor of one element into a Python number."

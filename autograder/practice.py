@@ -151,7 +151,7 @@ def _next_step(exercise: Exercise, verdict: Verdict) -> str:
     if verdict.status is Status.CORRECT:
         return ""
     if verdict.status is Status.NOT_ATTEMPTED:
-        return f"Replace `raise NotImplementedError` by your code. A first idea: hint({exercise.name})"
+        return f"Replace `raise NotImplementedError` with your code. A first idea: hint({exercise.name})"
     left = max(len(exercise.hints) - _hints_given[exercise.name], 0)
     if left:
         return f"Next hint: hint({exercise.name}) ({left} left)"

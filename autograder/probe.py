@@ -47,8 +47,12 @@ def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[s
 
 
 def fixed_weights(result: torch.Tensor) -> torch.Tensor:
-    """Unequal weights of a result's shape and dtype, to reduce it with: a gradient sent to a wrong element shows."""
-    return torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
+    """Unequal weights of a result's shape and dtype, to reduce it with: a gradient sent to a wrong element shows.
+
+    A single element weighs 1, so that the gradients of a loss are those that the learner sees.
+    """
+    weights = torch.linspace(-1.0, 2.0, result.numel(), dtype=result.dtype).reshape(result.shape)
+    return weights if result.numel() > 1 else torch.ones_like(weights)
 
 
 def backward(result: Any) -> None:

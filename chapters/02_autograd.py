@@ -115,7 +115,7 @@ loss.backward()
 print(x.grad)  # 2x
 
 # %% [markdown]
-# Reduce to one number first, mostly by `sum` or `mean`. (A later section says what to do with several.) When you want
+# Reduce to one number first, usually by `sum` or `mean`. (A later section says what to do with several.) When you want
 # the gradient as a result, without storing it anywhere, `torch.autograd.grad` returns it, in a tuple with one entry for
 # each input:
 
@@ -161,10 +161,14 @@ print("y.x   ", x.grad, " times 1")
 # %% [markdown]
 # Row by row, this is the chain rule: ∂y/∂cᵢ = 1/N, ∂cᵢ/∂bᵢ = 1, ∂bᵢ/∂aᵢ = 2aᵢ, ∂aᵢ/∂xᵢ = 1. Their product is ∂y/∂xᵢ =
 # (2/N)(xᵢ − 1), which is −1 at x₀ = 0 and 0 at x₁ = 1. `backward` never sees this formula. It goes from node to node,
-# from the right to the left of this picture, and multiplies what arrives by the derivative of one step:
+# from the right to the left of this picture, and multiplies what arrives by the derivative of one step.
+#
+# Each box is named after the operation that made a tensor, and shows the gradient of y with respect to that tensor:
+# `MeanBackward0` stands for y itself, `AddBackward0` for c, `PowBackward0` for b and `SubBackward0` for a.
+# `AccumulateGrad` is the node of the leaf x, where `x.grad` is written.
 
 
-# %% mystnb={"figure": {"caption": "The graph of `y`, as PyTorch keeps it. Each box is an operation, with the gradient that arrived at its result. `AccumulateGrad` writes into `x.grad`.", "name": "fig-autograd-graph"}, "image": {"alt": "A chain of five boxes from x on the left to the mean on the right, with the gradients at each."}}
+# %% mystnb={"figure": {"caption": "The graph of `y`, as PyTorch keeps it. Each box is named after the operation that made a tensor, and shows the gradient of y with respect to that tensor. `AccumulateGrad` is the node of the leaf x.", "name": "fig-autograd-graph"}, "image": {"alt": "A chain of five boxes: AccumulateGrad for the leaf x on the left, then the operations -, **2, +, and mean on the right, each with a gradient of y."}}
 def operations(tensor):
     """The operations behind a tensor, and the pairs of operations that follow each other."""
     nodes, pairs, waiting = [], [], [tensor.grad_fn]
@@ -184,7 +188,7 @@ draw_graph(
     {node: f"{node.name().removeprefix('torch::autograd::')}\n{arrived[node]}" for node in nodes},
     pairs,
     marked=[nodes[-1]],
-    alt="A chain of five boxes from x on the left to the mean on the right, with the gradients at each.",
+    alt="A chain of five boxes: AccumulateGrad for the leaf x on the left, then the operations -, **2, +, and mean on the right, each with a gradient of y.",
 )
 
 # %% [markdown]
@@ -341,7 +345,7 @@ z1.backward()
 print("after z1:", x.grad, y.grad)
 
 # %% [markdown]
-# 4 = 1 + 3, and 8 = 6 + 2: `backward` **adds** to `.grad`. This is meant. A leaf that is used in several places needs
+# 4 = 1 + 3, and 8 = 6 + 2: `backward` **adds** to `.grad`. This is intended. A leaf that is used in several places needs
 # the sum of what all of them send back, and chapter 5 uses it to build large batches out of small ones. But from one
 # training step to the next, you must clear it yourself.
 #
@@ -501,7 +505,7 @@ print("z, afterwards:", z.requires_grad)
 # Detaching makes a second tensor on the same memory and leaves the first as it is. What stops is the way *through*
 # `z.detach()`, and no other.
 #
-# **What goes wrong in practice.** A tensor with a graph has no NumPy form, since NumPy could not keep up the graph:
+# **What goes wrong in practice.** A tensor with a graph has no NumPy form, since NumPy could not keep track of the graph:
 
 # %% tags=["raises-exception"]
 z.numpy()
@@ -976,7 +980,7 @@ print("gradcheck:", torch.autograd.gradcheck(lambda x: 5 * ForgetfulCube.apply(x
 #
 # A derivative may also be a lie that helps. Networks with few bits round their weights, and the derivative of rounding
 # is 0: nothing would learn. The **straight-through estimator** rounds on the way forward, and on the way back pretends
-# that it did not. `gradcheck` rightly calls this wrong; it is meant.
+# that it did not. `gradcheck` rightly calls this wrong; here it is intended.
 #
 # :::{important} To remember
 # `backward` gets the gradient of the output and returns that of the input: multiply by what arrives.

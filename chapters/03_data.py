@@ -652,13 +652,13 @@ numbers = torch.cat([encode(review.sentence) for review in testing])
 print(f"unknown among the words of test sentences: {(numbers == 1).float().mean():.0%}")
 
 # %% [markdown]
-# About a fifth. `split()` leaves commas and full stops at the words, so that "good" and "good." are two words, and many
-# names occur once. The tokenizers of chapter 8 cut rare words into known pieces instead. The vocabulary comes from the
-# training part alone, because at the time of use there will be unknown words as well, and the model has to have met
-# number 1.
+# About a fifth. `split()` leaves commas and full stops attached to the words, so that "good" and "good." are two words,
+# and many names occur once. The tokenizers of chapter 8 cut rare words into known pieces instead. The vocabulary comes
+# from the training part alone, because at the time of use there will be unknown words as well, and the model has to have
+# met number 1.
 #
 # Next, the batch. The loader's default **collate function**, `default_collate`, stacks tensors, makes a tensor of
-# numbers, leaves texts in a list, and goes into tuples and dictionaries field by field:
+# numbers, leaves texts as they are, and goes into tuples and dictionaries field by field (a tuple comes back as a list):
 
 # %%
 from torch.utils.data import default_collate
@@ -808,8 +808,9 @@ print(list(buffered(range(12), size=4)))
 # ## Why did every line come twice?
 #
 # With `num_workers=2` the loader starts two **worker processes** that prepare batches while the main process computes.
-# On Linux a worker begins as a copy of the running program. On Windows and macOS it is a new Python that *imports* what
-# it needs, and a class of a notebook cannot be imported. So what workers run belongs into a file; here is ours:
+# On Linux, up to Python 3.13, a worker begins as a copy of the running program. On Windows and macOS, and by default on
+# Linux from Python 3.14 on, it is a new Python that *imports* what it needs, and a class of a notebook cannot be imported.
+# So what workers run belongs in a file; here is ours:
 
 # %%
 (folder / "loading.py").write_text(
@@ -942,7 +943,10 @@ times = {name: [seconds(dataset, workers) for workers in (0, 1, 2)] for name, da
 torch.set_num_threads(threads)
 
 for name, measured in times.items():
-    told = [f"{workers} workers {first:.2f} s, {second:.2f} s" for workers, (first, second) in enumerate(measured)]
+    told = [
+        f"{workers} worker{'' if workers == 1 else 's'} {first:.2f} s, {second:.2f} s"
+        for workers, (first, second) in enumerate(measured)
+    ]
     print(f"{name:10}", " | ".join(told))  # first epoch, second epoch
 assert times["in memory"][0][0] < times["in memory"][2][0], "workers hurt where items are cheap"
 assert times["waited for"][2][1] < 0.9 * times["waited for"][0][1], "workers help where items are waited for"
@@ -963,7 +967,8 @@ with matplotlib.rc_context(STYLE):
         ax.set(title=name, xlabel="workers")
         ax.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("seconds per epoch")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    bars = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*bars, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
 figure
 
 # %% [markdown]

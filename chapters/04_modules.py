@@ -50,8 +50,8 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # %% [markdown]
 # ## What is a layer made of?
 #
-# The linear layer is the model for all others. It takes `in_features` numbers per sample and gives `out_features`, each
-# a weighted sum of the inputs plus a constant: $y = x W^\top + b$.
+# The linear layer is the pattern for all others. It takes `in_features` numbers per sample and gives `out_features`,
+# each a weighted sum of the inputs plus a constant: $y = x W^\top + b$.
 #
 # :::{admonition} Predict
 # :class: tip
@@ -135,7 +135,7 @@ Forgetful()
 # :::{admonition} Predict
 # :class: tip
 # Weights from the standard normal distribution, 256 inputs per unit: after 30 layers, are the values near 0, near 1, or
-# too large to print?
+# larger than 10^30?
 # :::
 
 # %% mystnb={"figure": {"caption": "Spread of the values (standard deviation, as a power of ten) behind each of 30 layers, for three sizes of the first weights.", "name": "fig-modules-spread"}, "image": {"alt": "Three lines over 30 layers: one climbs steadily to 32, one falls steadily to minus 29, one stays near 0."}}
@@ -172,8 +172,8 @@ learning_curves(
 # factor, and 30 layers by its 30th power. ReLU halves the mean square. A variance of 2/n per weight makes the factor 1.
 # That is Kaiming initialisation, `nn.init.kaiming_normal_(weight, nonlinearity="relu")`. Its relative
 # `kaiming_uniform_` draws evenly between −b and b. Such numbers have a variance of b²/3, so b is √(6/n). `nn.Linear`
-# and `nn.Conv2d` start with uniform numbers between −1/√n and 1/√n, which is smaller; a few layers deep, that does no
-# harm.
+# and `nn.Conv2d` start with uniform numbers between −1/√n and 1/√n (for a convolution n is c_in · kernel²). That is
+# smaller; a few layers deep, it does no harm.
 #
 # **What goes wrong in practice.** `torch.empty` reserves memory and draws nothing (chapter 1). In a parameter it passes
 # for a random start on one machine, and is `nan` on the next. The functions of `nn.init` fill a tensor in place; their
@@ -298,8 +298,6 @@ print(f"probabilities: {F.cross_entropy(perfect.softmax(1), label):.3f}")
 # :::{important} To remember
 # A classifier ends in logits. Softmax belongs where a person reads the result.
 # :::
-#
-# *Exercise:* `count_parameters`.
 
 # %% [markdown]
 # ## Why does the optimiser not see my layers?
@@ -392,12 +390,15 @@ print(model(x).shape)
 # %% [markdown]
 # Move the model first, then give its parameters to the optimiser.
 #
+# One parameter may belong to two layers: after `second.weight = first.weight` both train the same tensor.
+# `parameters()` then yields it once, while `state_dict()` lists it under both names.
+#
 # :::{important} To remember
 # Attributes count, lists do not: `nn.ModuleList` for layers, `nn.Parameter` for what is trained, `register_buffer` for
 # what is only kept.
 # :::
 #
-# *Exercise:* `ScaledMLP`.
+# *Exercises:* `count_parameters`, `ScaledMLP`.
 
 # %% [markdown]
 # ## Why `model(x)` and not `model.forward(x)`?
@@ -468,7 +469,7 @@ print(kept)
 #
 # :::{admonition} Predict
 # :class: tip
-# Ten classes, equally frequent. Which share of the test images does an untrained network classify correctly?
+# Ten classes, equally frequent. What share of the test images does an untrained network classify correctly?
 # :::
 
 
@@ -697,7 +698,7 @@ dropout.eval()
 print(dropout(ones))
 
 # %% [markdown]
-# What is kept is doubled, divided by 1 − p. So the *mean* is the same in both modes, and evaluation has nothing to
+# What is kept is divided by 1 − p, here doubled. So the *mean* is the same in both modes, and evaluation has nothing to
 # correct. This is called inverted dropout.
 #
 # **Batch norm** brings each feature to mean 0 and variance 1, then applies a trained factor and a trained shift. In
@@ -792,9 +793,8 @@ heat_map(
 # layer without shortcuts: about all, about a hundredth, or next to nothing?
 # :::
 
+
 # %% mystnb={"figure": {"caption": "Norm of the gradient on its way from the last of 40 layers to the first, as a power of ten.", "name": "fig-modules-gradients"}, "image": {"alt": "Two lines over 40 layers: the plain network's gradient is near 0 at the last layer and falls to about minus 18 at the first; the residual one stays between 0 and about 1."}}
-
-
 def gradient_norms(residual, depth=40, width=64):
     """log10 of the gradient's norm before each layer, first to last."""
     seed_everything(0)
@@ -1040,7 +1040,7 @@ with torch.device("meta"):
 # %% [markdown]
 # ## How do I teach a trained network something new?
 #
-# A trained network has learned more than its classes: the layers before the last have learned what to look at. Keep
+# A trained network has learnt more than its classes: the layers before the last have learnt what to look at. Keep
 # them, **frozen**, and replace the last one, the *head*. Our LeNet knows ten garments. Its new task has two classes:
 # something worn on the feet (labels 5, 7 and 9), or not. We give it only 200 pictures.
 #

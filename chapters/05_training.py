@@ -23,9 +23,9 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # %% [markdown]
 # ## What you will learn
 #
-# A training loop has ten lines, and most ways to get it wrong raise no error: the loss falls, only less than it could,
-# or the number at the end means something else than you think. You will grow one loop from those ten lines to one that
-# you can trust, and learn to see from its symptoms which line is broken.
+# A training loop has about ten lines, and most ways to get it wrong raise no error: the loss falls, only less than it
+# could, or the number at the end means something else than you think. You will grow one loop from those lines to one
+# that you can trust, and learn to see from its symptoms which line is broken.
 #
 # ## Before you start
 #
@@ -44,7 +44,7 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # - find the fault in a loop that runs and does not learn.
 
 # %% [markdown]
-# ## What are the ten lines that every training has?
+# ## Which lines does every training have?
 #
 # We classify the pictures of Fashion-MNIST, from 6,000 of the 60,000 training images. 2,000 others are set aside for
 # **validation**: decisions such as the learning rate are made on them. The 10,000 test images stay untouched until the
@@ -113,7 +113,7 @@ assert abs(losses[0] - math.log(10)) < 0.2 and np.mean(losses[-20:]) < 0.8
 
 # %% [markdown]
 # The first loss is about log 10 = 2.30: the probability 1/10. Know this number before you start a training. A first
-# loss of 30 or of 0.1 says that something is wrong before anything has been learned.
+# loss of 30 or of 0.1 says that something is wrong before anything has been learnt.
 #
 # | line | what it does |
 # |---|---|
@@ -316,7 +316,7 @@ valley
 # SGD's learning rate is limited by the steep direction, and in the flat one it creeps: after forty steps it has not
 # arrived. Momentum adds up what its steps have in common, so it is fast along the floor; it also swings from side to
 # side and overshoots, and needs its time to settle. Adam begins with equal steps in both directions, whatever their
-# steepness, and so sets out diagonally.
+# steepness, and so sets out diagonally; it overshoots too, by less.
 #
 # Weight decay pulls every weight towards 0. Two weights with no gradient at all show the difference between Adam and
 # AdamW:
@@ -423,7 +423,7 @@ assert len(set(proper)) == 1 and len(set(forgotten)) > 1
 #
 # :::{admonition} Myth: "Test Accuracy: 0.80%"
 # :class: warning
-# So prints a widespread tutorial, at the end of a training that gets four out of five right. A share of 0.80 is 80 %;
+# A widespread tutorial prints this at the end of a training that gets four out of five right. A share of 0.80 is 80 %;
 # 0.80 % would be less than a tenth of what guessing gives. A % sign after a number does not convert it; the format
 # `%` does.
 # :::
@@ -922,7 +922,7 @@ folder.cleanup()
 # Each GPU gets a process of its own with a copy of the model and its own share of the batches. After `backward` the
 # processes average their gradients, so all make the same step. This is *distributed data parallel*. PyTorch brings
 # `torchrun` and `DistributedDataParallel` for it; Hugging Face Accelerate wraps them so that the loop stays almost as
-# it is. Four things change, marked here. This is the real code, with one process on the CPU:
+# it is. Five things change, marked here. This is the real code, with one process on the CPU:
 
 # %%
 from accelerate import Accelerator
@@ -939,7 +939,7 @@ for inputs, targets in batches:  # 3: no .to(device)
     loss = F.cross_entropy(model(inputs), targets)
     optimizer.zero_grad()
     accelerator.backward(loss)  # 4: in place of loss.backward()
-    accelerator.clip_grad_norm_(model.parameters(), 1.0)
+    accelerator.clip_grad_norm_(model.parameters(), 1.0)  # 5: in place of nn.utils.clip_grad_norm_
     optimizer.step()
     scheduler.step()
 print("processes:", accelerator.num_processes)
@@ -1032,7 +1032,7 @@ def loop_d(model, optimizer, x, y):
     return loss.item()
 
 
-# %% mystnb={"figure": {"caption": "Four loops on one batch of 32 images. A is right; B, C and D each have one broken line.", "name": "fig-training-one-batch"}, "image": {"alt": "Loss against step. A falls to 0 within 20 steps. B rises and swings up to 12. C falls and stays near 1.6. D is level at 2.3."}} tags=["nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Four loops on one batch of 32 images. A is right; B, C and D each have one broken line.", "name": "fig-training-one-batch"}, "image": {"alt": "Loss against step. A falls to 0 within 20 steps. B rises and swings up to nearly 13. C falls and stays near 1.6. D is level at 2.3."}} tags=["nbval-ignore-output"]
 def one_batch(loop, x, y, count=120):
     """The losses of a loop that sees one batch again and again."""
     seed_everything(0)
@@ -1048,8 +1048,8 @@ assert curves["loop C"][-1] > 1.4 and curves["loop D"][-1] == curves["loop D"][0
 learning_curves(
     curves,
     xlabel="step",
-    alt="Loss against step. A falls to 0 within 20 steps. B rises and swings up to 12. C falls and stays near 1.6. D is "
-    "level at 2.3.",
+    alt="Loss against step. A falls to 0 within 20 steps. B rises and swings up to nearly 13. C falls and stays near "
+    "1.6. D is level at 2.3.",
 )
 
 # %% [markdown]
@@ -1102,10 +1102,10 @@ assert accuracy > 0.65
 # %% [markdown]
 # | symptom | look at |
 # |---|---|
-# | the loss is constant | `zero_grad` after `backward`; parameters that the optimiser does not hold; `detach`, `.data` |
+# | the loss is constant | `zero_grad` after `backward`; parameters that the optimiser does not hold; `detach` |
 # | the loss swings or is NaN | the learning rate; a missing `zero_grad`; inputs that are not scaled; clipping |
 # | the loss stops above 1.46 for 10 classes | a softmax before the loss |
-# | one batch is learned, the data are not | labels that do not belong to their inputs |
+# | one batch is learnt, the data are not | labels that do not belong to their inputs |
 # | results differ at each evaluation | `eval` forgotten |
 # | memory grows with each step | `total += loss` without `.item()` |
 # | good in training, bad in use | overfitting; a split with duplicates; other preprocessing in use |
@@ -1161,7 +1161,7 @@ print(len(vocabulary), "words; ids", tuple(ids.shape), f"of which padding {(ids 
 #
 # :::{admonition} Myth: "`embedding(ids).mean(dim=1)` is the mean of the words"
 # :class: warning
-# So computes a common FastText example. It is the mean of words *and padding*.
+# A common FastText example computes it so. It is the mean of words *and padding*.
 # :::
 #
 # :::{admonition} Predict
@@ -1294,8 +1294,8 @@ model.load_state_dict(best_state)
 assert best_accuracy > 0.8
 
 # %% [markdown]
-# The perceptron of the first section, trained for three epochs above, classified about three quarters. And now the one
-# look at the test set:
+# A perceptron like that of the first section, trained for three epochs where we looked for faults, classified about
+# three quarters of the validation images. And now the one look at the test set:
 
 # %% mystnb={"figure": {"caption": "The test set: true classes in rows, predictions in columns. Shirts are taken for T-shirts, coats and pullovers.", "name": "fig-training-confusion"}, "image": {"alt": "A ten by ten table of counts. Most lie on the diagonal; the row of shirts spreads over T-shirts, pullovers and coats."}} tags=["nbval-ignore-output"]
 test = datasets.fashion_mnist(train=False)

@@ -708,9 +708,10 @@ confusion_figure(model)
 # The worst mistakes as text, one table per epoch.
 # ```
 #
-# **What to read in it.** Off the diagonal, look for pairs: shirts, T-shirts, pullovers and coats are taken for each
-# other, and shoes for other shoes; bags are hardly ever taken for anything else. Then look at the pictures of the
-# largest losses: a wrong label in the data often has the largest loss of all, since the network is sure and "wrong".
+# **What to read in it.** Off the diagonal, look for pairs: shirts are taken for T-shirts, pullovers and coats, and
+# pullovers for coats and shirts. Shoes are taken for other shoes; bags are hardly ever taken for anything else. Then look
+# at the pictures of the largest losses: a wrong label in the data often has the largest loss of all, since the network
+# is sure and "wrong".
 #
 # **What goes wrong in practice.** matplotlib does not take a tensor that is part of a graph:
 
@@ -893,9 +894,9 @@ print(sorted(path.name for path in (LOGS / "projector" / "00000" / "default").it
 #
 # **What to read in it.** Shoes (sandals, sneakers, ankle boots) form one region, trousers another, and the tops share a
 # cloud: exactly the pairs of the confusion matrix. A point of one colour in the midst of another is a mistake or a
-# wrong label; click on it to see its nearest neighbours. The percentage under *PCA* says how much of the spread the
-# three axes hold. *t-SNE* and *UMAP* pull groups apart, but the distance *between* their groups, and their size, mean
-# little.
+# wrong label; click on it to see its nearest neighbours. *PCA* turns the cloud so that its widest directions become the
+# axes; the percentage under it says how much of the spread the three axes hold. *t-SNE* and *UMAP* place neighbours
+# beside each other and pull groups apart, but the distance *between* their groups, and their size, mean little.
 #
 # **What goes wrong in practice.** The projector reads no event file: it reads `tensors.tsv`, `metadata.tsv` and
 # `sprite.png`, which you see above. The sprite holds all thumbnails in one square picture, at most 8192 pixels wide:
@@ -915,7 +916,7 @@ print(sorted(path.name for path in (LOGS / "projector" / "00000" / "default").it
 #
 # | what | how often | why |
 # |---|---|---|
-# | loss, learning rate | every 5th step here; about 1,000 points per run | 50 bytes and some microseconds each |
+# | loss, learning rate | every 5th step here, 16 points; in a long run, so often that they are about 1,000 | 50 bytes and some microseconds each |
 # | validation loss and accuracy | once per epoch | a pass over the validation data |
 # | histograms | once per epoch | 9 kilobytes each, and together the time of a few training steps |
 # | pictures, figures, text, sound, film | once per epoch or less | a third of a megabyte here, together |
@@ -1025,11 +1026,11 @@ last = curves.groupby(["lr", "dropout"]).value.last()
 print(last.unstack().round(2))
 assert np.allclose(sorted(last), sorted(table.accuracy))  # the files hold what the loop returned
 
-# %% mystnb={"figure": {"caption": "Validation accuracy of the six runs, read from their event files.", "name": "fig-tensorboard-sweep"}, "image": {"alt": "Six rising curves of validation accuracy over four epochs, from between 0.5 and 0.7 to between 0.7 and 0.8."}}
+# %% mystnb={"figure": {"caption": "Validation accuracy of the six runs, read from their event files.", "name": "fig-tensorboard-sweep"}, "image": {"alt": "Six mostly rising curves of validation accuracy over four epochs, from between 0.5 and 0.7 to between 0.7 and 0.8."}}
 learning_curves(
     {f"lr {lr}, dropout {dropout}": group.value.tolist() for (lr, dropout), group in curves.groupby(["lr", "dropout"])},
     ylabel="validation accuracy",
-    alt="Six rising curves of validation accuracy over four epochs, from between 0.5 and 0.7 to between 0.7 and 0.8.",
+    alt="Six mostly rising curves of validation accuracy over four epochs, from between 0.5 and 0.7 to between 0.7 and 0.8.",
 )
 
 # %% [markdown]

@@ -29,8 +29,8 @@ get_ipython().run_line_magic("xmode", "Minimal")
 # keep the attention, and have a Transformer that writes speeches.
 #
 # Four things go wrong in nearly every first attempt: targets that are not shifted, padding that is counted, padding that
-# is looked at, and a future that is visible. Each of them trains without an error, and most of them make the loss look
-# *better*. You will see all four go wrong before you see them right.
+# is looked at, and a future that is visible. Each of them trains without an error, and the first two, as you will see,
+# make the loss look *better*. You will see all four go wrong before you see them right.
 #
 # ## Before you start
 #
@@ -623,8 +623,8 @@ right = distances.count(0) / len(test)
 print(f"phoneme error rate {rate:.2f}, words wholly right {right:.2f}")
 
 # %% [markdown]
-# One phoneme in ten is wrong, and yet more than a third of the words have a mistake: a word has six phonemes, and all of
-# them must be right. Both numbers are true; always say which one you give. One thing makes the task easier than it
+# One phoneme in ten is wrong, and yet more than a third of the words have a mistake: a word has about six phonemes, and
+# all of them must be right. Both numbers are true; always say which one you give. One thing makes the task easier than it
 # sounds: the dictionary holds many relatives (*adore* may have been trained on where *adores* is tested). One makes it
 # harder: many of the words are surnames, whose owners do as they like.
 #
@@ -700,7 +700,7 @@ for name, predictions in {"whole": answers, "cut": [ours[:4] for ours in answers
 # The cut answers have no lower precision. The **brevity penalty**, $e^{1 - r/c}$ where the predictions have c symbols
 # and the targets r, and 1 where they are long enough, puts that right.
 #
-# BLEU was made for sentences. For our words of six phonemes, four in a row is nearly the whole word, so BLEU is
+# BLEU was made for sentences. For our words of about six phonemes, four in a row is nearly the whole word, so BLEU is
 # stricter than the error rate. As here, look at two scores that can disagree.
 #
 # :::{important} To remember
@@ -786,7 +786,8 @@ print("not at all:", torch.allclose(shuffled, values[order], atol=1e-6))
 # %% [markdown]
 # Attention sees a *set*. To it, "dog bites man" is "man bites dog". So the position is added to each input vector, as a
 # row of sines and cosines of many wavelengths. Even columns are sines, odd ones cosines of the same angle, and the waves
-# become longer from left to right, up to nearly 2π · 10,000. This is the table of the network that comes below:
+# become longer from left to right. This is such a table with 32 columns, whose longest wave is about 2π · 5,600 positions;
+# the network that comes below has one with 128:
 
 # %% mystnb={"figure": {"caption": "Positional encodings: one row per position, 32 columns. Left, the fast waves tell neighbours apart; right, the slow ones tell near from far.", "name": "fig-attention-positions"}, "image": {"alt": "A 40 by 32 picture: quick stripes down the left columns, ever slower waves to the right."}}
 language_model = TransformerLM(vocabulary=1024, width=32)
@@ -844,7 +845,7 @@ print("true = forbidden:  position 4 looks at", weights[0, 4].nonzero()[:, 0].to
 #
 # *Tokens* are pieces of text. Single letters make long sequences; whole words make a huge vocabulary that still lacks the
 # next new word. **Byte-pair encoding** lies between: it begins with single bytes, and joins the commonest pair of
-# neighbours to a new token, again and again, here until there are 1,024. (More in chapter 8.) The tokenizer comes with the
+# neighbours into a new token, again and again, here until there are 1,024. (More in chapter 8.) The tokenizer comes with the
 # shipped weights:
 
 # %%
@@ -945,7 +946,7 @@ language_model.eval()
 learning_curves(
     {"training": history["loss"], "held-out speeches": history["validation loss"]},
     ylabel="loss per token",
-    xlabel="200 steps",
+    xlabel="steps / 200",
     alt="Two falling curves: the training loss from 5.8 to 3.1, the loss on held-out speeches from 4.8 to 3.7.",
 )
 
@@ -1054,7 +1055,7 @@ for temperature, k in ((0.7, 20), (1.0, 1024), (1.8, 1024)):
 # | teacher forcing | inputs are the targets one step late: `<sos>` in front, the last one gone |
 # | loss | sum over what is real, divide by how much is real: `ignore_index` |
 # | attention | softmax(QKᵀ/√d) V; −∞ before the softmax, 0 after it |
-# | mask | true = may attend, but forbids in `nn.MultiheadAttention` |
+# | mask | true = may attend, but forbids in `nn.MultiheadAttention` and `nn.Transformer…` |
 # | self-attention | sees no order: add positions |
 # | language model | causal mask; change the last token to find a leak |
 # | error rate, BLEU | edits over target length; clipped n-grams with a brevity penalty |

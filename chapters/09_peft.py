@@ -31,9 +31,9 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 # ## What you will learn
 #
 # Fine-tuning changes all the weights of a model, so each task needs a copy of the whole model. This chapter changes a
-# hundredth of them or less, and leaves the rest as it is. You will write the best known method, LoRA, in five lines,
-# then use the library `peft`, and see that both compute the same. Prompt tuning and prefix tuning follow, and then the
-# numbers: what each method costs, and what it brings.
+# few hundredths of them at most, and mostly less than one, and leaves the rest as it is. You will write the best known
+# method, LoRA, in five lines, then use the library `peft`, and see that both compute the same. Prompt tuning and prefix
+# tuning follow, and then the numbers: what each method costs, and what it brings.
 #
 # ## Before you start
 #
@@ -146,11 +146,11 @@ for _ in range(100):
     optimizer.step()
 probe_accuracy = accuracy(probe, test_features, test_labels)
 print(f"{sum(p.numel() for p in probe.parameters())} weights trained, {probe_accuracy:.0%} right")
-assert probe_accuracy > 0.75
+assert 0.77 < probe_accuracy < 0.87
 
 # %% [markdown]
-# 770 weights, 200 sentences, 100 short steps, and more than three of four new sentences are read correctly. Always
-# measure the probe first: what a costlier method is worth is what it adds to this.
+# 770 weights, 200 sentences, 100 short steps, and about four of five new sentences are read correctly. Always measure
+# the probe first: what a costlier method is worth is what it adds to this.
 #
 # **What goes wrong in practice.** `requires_grad_(False)` freezes the weights, but not dropout. An encoder in train
 # mode gives other vectors at every call:
@@ -243,8 +243,8 @@ for name, a, b in [("A random, B zero", 1, 0), ("both random", 1, 1), ("both zer
 # In the first row only B has a gradient at first. After one step B is no longer zero, and A learns too. In the last
 # row each matrix waits for the other, forever.
 #
-# **What goes wrong in practice.** Someone doubles the rank and drops the division by r, or changes α, and the same
-# learning rate no longer fits. The step that the output makes grows with the scale:
+# **What goes wrong in practice.** Someone changes the rank or α, and the same learning rate no longer fits. The step
+# that the output makes depends on both:
 
 # %%
 for r, alpha in [(4, 8), (4, 16), (16, 16), (16, 32)]:
@@ -348,7 +348,8 @@ for end in ["query", "dense", "output.dense", "attention.output.dense"]:
 # ## Does `peft` compute the same?
 #
 # The library `peft` replaces each target by a module that holds the frozen layer, A and B. A `LoraConfig` says which
-# and how.
+# and how. It compares a list of target modules with whole parts of the path: `query` fits `layer.0.query`, but not
+# `layer.0.subquery`, which `path.endswith("query")` would take as well.
 #
 # :::{admonition} Myth: "`LoraConfig(r=4, alpha=16)`"
 # :class: warning
@@ -577,7 +578,7 @@ with model.disable_adapter():
 # One base in memory, two tasks, and the original besides. Swapping costs nothing, since no weight moves.
 #
 # **What goes wrong in practice.** Our head is no part of the encoder, so it is not in that folder. With the adapter of
-# the right task and a new, random head, the answers are worth nothing. And an adapter fits the one base it was trained
+# the right task and a new, random head, the answers are chance. And an adapter fits the one base it was trained
 # on. Another of the same shapes takes it without an error:
 
 # %% tags=["nbval-ignore-output"]
@@ -595,6 +596,9 @@ for name, features, layer in [
 assert accuracy(head, embed(wrong_base, test[:100]), test_labels[:100]) < hand_accuracy
 
 # %% [markdown]
+# A new head separates the vectors along a random direction, and which side it calls positive is chance too. So its
+# answers are worth nothing, whether more or fewer than half of them are right.
+#
 # :::{important} To remember
 # Save adapter *and* head, and write down the base's name and revision.
 # :::

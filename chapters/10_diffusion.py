@@ -30,9 +30,10 @@ get_ipython().run_line_magic("xmode", "Minimal")
 #
 # ## Before you start
 #
-# You need tensors and broadcasting (chapter 1), modules (chapter 4) and a training loop (chapter 5). Chapter 8 showed
-# how Hugging Face saves and loads models; the library here, [diffusers](https://huggingface.co/docs/diffusers), works
-# alike. There is no pretrained model to download: the book trained its own, on the pictures of clothes that you know.
+# You need tensors and broadcasting (chapter 1), modules (chapter 4), a training loop (chapter 5) and, for the last
+# section, attention (chapter 7). Chapter 8 showed how Hugging Face saves and loads models; the library here,
+# [diffusers](https://huggingface.co/docs/diffusers), works the same way. There is no pretrained model to download: the
+# book trained its own, on the pictures of clothes that you know.
 #
 # Some cells end in an error. They are meant to: each is followed by the version that works. All computing here is done
 # on the CPU, since the network is small; `pipeline.to(device())` would move all parts of a pipeline to a GPU.
@@ -80,6 +81,7 @@ image_grid(
 # :::{admonition} Predict
 # :class: tip
 # We call the pipeline twice with `generator=generator`, the same object both times. Do we get the same pictures?
+# (`output_type="pt"` asks for one tensor in place of a list of PIL images.)
 # :::
 
 
@@ -178,7 +180,7 @@ with torch.no_grad():
 # %% [markdown]
 # :::{admonition} Myth: "`unet.in_channels` is the number of input channels"
 # :class: warning
-# Many older programs write so. The settings that a model was made with are in its `config`; the short form only warns,
+# Many older programs do it this way. The settings that a model was made with are in its `config`; the short form only warns,
 # and is to disappear. (Warnings go to another stream than results; the cell catches it to show it.)
 # :::
 
@@ -230,7 +232,7 @@ print(f"after 500 steps: mean {x.mean():.1f}, standard deviation {x.std():.1f}")
 #
 # :::{admonition} Predict
 # :class: tip
-# Half of the way, at t = 500, how much of the variance still comes from the picture: 50 %, 25 % or 8 %?
+# Halfway, at t = 500, how much of the variance still comes from the picture: 50 %, 25 % or 8 %?
 # :::
 
 # %%
@@ -252,8 +254,8 @@ image_grid(
 )
 
 # %% [markdown]
-# Eight per cent, at half of the way. How $\bar\alpha$ falls is a choice. The linear β of the first paper destroy the
-# picture early; the *cosine* schedule, which fixes $\bar\alpha$ and takes the β from it, falls more evenly.
+# Eight per cent, halfway. How $\bar\alpha$ falls is a choice. The linear schedule of the first paper destroys
+# the picture early; the *cosine* schedule, which fixes $\bar\alpha$ and takes the β from it, falls more evenly.
 
 # %% mystnb={"figure": {"caption": "The share of the picture's variance that is left, for two schedules.", "name": "fig-diffusion-schedules"}, "image": {"alt": "Two falling curves from 1 to 0 over 1000 steps: the linear schedule is near 0 from step 700 on, the cosine one falls evenly."}}
 cosine = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
@@ -279,7 +281,8 @@ print((factor * batch).shape)
 
 # %% [markdown]
 # Had the batch been of 28 pictures, there would have been no error: every column of a picture would have been noised to
-# another step. The second trap is the range. The noise has mean 0, so the pictures should too: [−1, 1], not [0, 1].
+# another step. The second trap is the range. The noise has mean 0, so the pictures should be centred on 0 too:
+# [−1, 1], not [0, 1].
 #
 # :::{important} To remember
 # Any step in one go: √ᾱ times the picture plus √(1 − ᾱ) times noise, with pictures in [−1, 1].
@@ -371,8 +374,8 @@ for t in (600, 1, 0):
     mine = shares[0] * x0_hat + shares[1] * x_t + spread * z
 
     library = plain.step(eps, t, x_t, generator=torch.Generator().manual_seed(5)).prev_sample
-    print(f"t = {t:3d}: {shares[0]:.4f} x0 + {shares[1]:.4f} x_t + {spread:.4f} z, "
-          f"as the library's: {torch.allclose(mine, library, rtol=1e-3, atol=1e-3)}")  # fmt: skip
+    same = torch.allclose(mine, library, rtol=1e-3, atol=1e-3)
+    print(f"t = {t:3d}: {shares[0]:.4f} x0 + {shares[1]:.4f} x_t + {spread:.4f} z, as the library's: {same}")
 
 # %% [markdown]
 # In the middle a step hardly moves: nearly all of $x_t$ stays. At t = 0 the guess is the result, and no noise is added.
@@ -398,8 +401,8 @@ for t, t_prev in ((800, 600), (0, -1)):
 # %% [markdown]
 # `set_timesteps(n)` chooses n of the 1000 training steps. Here they are the multiples of 1000 // 5, the largest first;
 # the library calls this spacing *leading*. The scheduler needs it to know how far each step goes. DDPM's scheduler
-# jumps too, once it is told to: it takes the jump from t to an earlier s as one large step, with
-# $\bar\alpha_t / \bar\alpha_s$ in place of $\alpha_t$.
+# jumps too, once it is told to: it takes the jump from t to an earlier t′ as one large step, with
+# $\bar\alpha_t / \bar\alpha_{t'}$ in place of $\alpha_t$.
 #
 # **What goes wrong in practice.** Without `set_timesteps`:
 
@@ -430,7 +433,8 @@ print(f"alphas_cumprod[-1] = {cumulative[-1]:.5f}: the noisiest step, not the cl
 #
 # :::{admonition} Predict
 # :class: tip
-# The loop below has five lines of work. Which of them would a pipeline for another kind of model change?
+# Beside the `for`, the code from `set_timesteps` to `mine` below has five lines. Which of them would a pipeline for
+# another kind of model change?
 # :::
 
 # %%
@@ -811,15 +815,15 @@ image_grid(
 )
 
 # %% [markdown]
-# The loss falls within seconds and then hardly moves, while the samples still improve. Do not judge a diffusion model by
-# its loss: most of it comes from the steps with little noise, where noise and cloth look alike (0.7 at t = 0, earlier
+# From about step 70 on the loss falls only slowly, while the samples go from smears to clothes. Do not judge a diffusion
+# model by its loss: most of it comes from the steps with little noise, where noise and cloth look alike (0.7 at t = 0, earlier
 # in this chapter), and the part that makes a picture is small. Look at samples.
 #
 # The book's own network is this loop with 637,169 parameters, all 60,000 pictures at full size, and 5,200 batches of 32:
 # `training/fashion_unet.py`, about three quarters of an hour on one busy core. Its log stands beside it. From step 200
 # to the end its loss fell from 0.08 to about 0.04 only.
 #
-# Beside clipped gradients, three things are in the long training that the short one left out: the labels, one in ten
+# Besides clipped gradients, three things are in the long training that the short one left out: the labels, one in ten
 # replaced by 10; a learning rate that rises at first and falls to zero (twice: it begins again after step 2,200); and
 # an average of the weights. After each step, `average = d * average + (1 - d) * weights`, with a d that grows from 0.1
 # to 0.998. The weights of a single step jump about; their average makes visibly better pictures, and it is what was
@@ -857,8 +861,10 @@ class AnythingPipeline(DiffusionPipeline):
         size = self.unet.config.sample_size
         self.scheduler.set_timesteps(num_inference_steps)
         x = torch.randn(count, self.unet.config.in_channels, size, size, generator=generator)
+        x = x * self.scheduler.init_noise_sigma
         for t in self.scheduler.timesteps:
-            eps = self.unet(x, t, class_labels=torch.full((count,), 10)).sample
+            seen = self.scheduler.scale_model_input(x, t)
+            eps = self.unet(seen, t, class_labels=torch.full((count,), 10)).sample
             x = self.scheduler.step(eps, t, x, generator=generator).prev_sample
         return ImagePipelineOutput(images=(x / 2 + 0.5).clamp(0, 1))
 
@@ -954,8 +960,8 @@ print(type(trusted).__name__, "says:", trusted(3))
 # ## What else is in a text-to-image pipeline?
 #
 # A picture of 512 × 512 in three colours has 786,432 numbers, a thousand times ours. Text-to-image models such as Stable
-# Diffusion add a VAE to UNet and scheduler, which makes this affordable, a tokenizer and a text encoder, so that words
-# can steer, and a safety checker. (CLIP, in their names, is a model that was trained to give a picture and its caption
+# Diffusion add to UNet and scheduler a VAE, which makes this affordable; a tokenizer and a text encoder, so that words
+# can steer; and a safety checker. (CLIP, in their names, is a model that was trained to give a picture and its caption
 # similar vectors.)
 #
 # | part | class | turns | into |
@@ -965,6 +971,7 @@ print(type(trusted).__name__, "says:", trusted(3))
 # | UNet | `UNet2DConditionModel` | latents `(1, 4, 64, 64)`, t, vectors | noise `(1, 4, 64, 64)` |
 # | scheduler | `PNDMScheduler` or another | noise, t, latents | latents one step earlier |
 # | VAE | `AutoencoderKL` | latents `(1, 4, 64, 64)` | pictures `(1, 3, 512, 512)` |
+# | feature extractor | `CLIPImageProcessor` | pictures | `(1, 3, 224, 224)`, for the safety checker |
 # | safety checker | `StableDiffusionSafetyChecker` | pictures | pictures, some blacked out |
 #
 # The **VAE** is an autoencoder, trained beforehand: its encoder shrinks a picture to *latents*, its decoder brings them
@@ -1009,7 +1016,7 @@ text_unet = UNet2DConditionModel(
 # %% [markdown]
 # :::{admonition} Predict
 # :class: tip
-# Four sizes in the VAE mean three halvings. Which shape have the latents of a picture of 64 × 64?
+# Four sizes in the VAE mean three halvings. What shape do the latents of a picture of 64 × 64 have?
 # :::
 
 # %%
@@ -1069,7 +1076,7 @@ else:
 
 # %% [markdown]
 # The **safety checker** looks at each finished picture with a second CLIP model, and replaces the ones that it finds
-# offensive by black. It needs pictures in CLIP's own form: 224 × 224, and normalised. That is the last part:
+# offensive with black. It needs pictures in CLIP's own form: 224 × 224, and normalised. That is the last part:
 #
 # :::{admonition} Myth: "`CLIPFeatureExtractor` prepares the pictures"
 # :class: warning

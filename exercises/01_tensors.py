@@ -10,7 +10,7 @@
 # %% [markdown]
 # # Exercises 1: Tensors and einsum
 #
-# Each exercise is one function. Replace `raise NotImplementedError` by your code, run the cell, and run the `check`
+# Each exercise is one function. Replace `raise NotImplementedError` with your code, run the cell, and run the `check`
 # under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
 #
 # - `check(name)` tries your function on shapes and values that you may not have thought of, and shows the first one

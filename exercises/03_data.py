@@ -10,7 +10,7 @@
 # %% [markdown]
 # # Exercises 3: Data pipelines
 #
-# Each exercise is one function or one class. Replace `raise NotImplementedError` by your code, run the cell, and run
+# Each exercise is one function or one class. Replace `raise NotImplementedError` with your code, run the cell, and run
 # the `check` under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
 #
 # - `check(name)` tries your code on data that you may not have thought of, and shows the first trial that fails.
@@ -231,7 +231,7 @@ check(TransformedSubset)
 def pad_collate(batch: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sentences of different lengths as one batch.
 
-    batch: at least one pair of ids, int64 of shape (t_i,), t_i ≥ 0, and a label.
+    batch: at least one pair of ids and label. ids: int64, shape (t_i,), t_i ≥ 0, each number at least 0.
     Returns the tuple (ids int64 (b, t), mask bool (b, t), labels int64 (b,)).
     """
     raise NotImplementedError  # your code here
@@ -245,7 +245,8 @@ check(pad_collate)
 #
 # Divide the indices 0 to n − 1 at random among several parts: return a list with one int64 tensor per fraction. Every
 # index is in exactly one part. The size of a part differs from fraction · n by at most 1. Which index comes into which
-# part is decided by the generator alone: equal seeds give equal parts, and any index may come into any part.
+# part is decided by the generator alone: equal seeds give equal parts, and any choice of indices may become any part.
+# To turn the order round, as `roll` does, is not enough: its neighbours stay together.
 #
 # n = 10 and fractions `[0.5, 0.25, 0.25]` may give `[3, 0, 9, 7, 4]`, `[8, 1]` and `[2, 6, 5]`. Any other order will
 # do, as will the sizes 5, 3, 2.
@@ -300,7 +301,7 @@ check(balanced_sampler)
 #
 # The data set may be larger than the memory: hold a few batches of `batch_size` images at a time, and never all of
 # them. The last batch may be short, and must count for no more than its images. Add up in `float64`: in `float32`,
-# large values with a small spread lose all their digits. Rounding may leave the variance of a blank channel a little
+# large values with a small spread would lose their digits. Rounding may leave the variance of a blank channel a little
 # below 0; its root must not become NaN.
 #
 # Two images of one channel with two pixels each, `[[[1, 3]]]` and `[[[5, 7]]]`, have the mean `[4]` and the standard
@@ -354,7 +355,7 @@ check(ShardedLines)
 # Given a `datasets.Dataset` with a column `text`, and a vocabulary {word: number}, return the data set with one more
 # column, `input_ids`: for each row the list of its words' numbers. Words are what `.lower().split()` gives, and a word
 # that is not in the vocabulary has the number 1. Do it by one `map` with `batched=True`. All other columns stay as
-# they are, `text` included; an empty text has the empty list.
+# they are, `text` included, and so does the format; an empty text has the empty list.
 #
 # With the vocabulary `{"so": 2, "good": 3}` the row `"So  GOOD !"` gets the `input_ids` `[2, 3, 1]`.
 
@@ -428,7 +429,9 @@ check(standardised_split)
 # a list of items. Without `shuffle` the items come in the order 0, 1, 2, …; with it in the order
 # `torch.randperm(len(dataset), generator=generator)`, drawn afresh at the start of every epoch. The last batch may be
 # short; with `drop_last=True` a short one is left out. `len(loader)` is the number of batches of an epoch. An item is
-# fetched when its batch is asked for, not before, and each item is fetched once per epoch.
+# fetched when its batch is asked for, not before, and never twice in an epoch. (You may or may not fetch the items of a
+# batch that is left out.) Two iterations may run at the same time, as in `zip(loader, loader)`: each has its own order
+# and its own place.
 #
 # `list(Loader([10, 20, 30], batch_size=2))` is `[tensor([10, 20]), tensor([30])]`: the default for `collate_fn` is
 # PyTorch's own, `default_collate`. With `drop_last=True` and `collate_fn=sum` it is `[30]`.

@@ -10,7 +10,7 @@
 # %% [markdown]
 # # Exercises 5: Training loops
 #
-# Each exercise is one function or class. Replace each `raise NotImplementedError` by your code, run the cell, and run
+# Each exercise is one function or class. Replace each `raise NotImplementedError` with your code, run the cell, and run
 # the `check` under it. Work from top to bottom: the exercises climb, and the last one uses what earlier ones built.
 #
 # - `check(name)` tries your program on models and data that you may not have thought of, and shows the first case that
@@ -226,7 +226,7 @@ check(adamw_step)
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Groups for an optimiser: weight decay for matrices and filters, none for biases and scales.
 
-    Returns a list of {"params": list of parameters, "weight_decay": float}.
+    Returns a list of {"params": the parameters, "weight_decay": float}.
     """
     raise NotImplementedError  # your code here
 
@@ -304,7 +304,8 @@ check(evaluate)
 # Two pieces of 3 samples and of 1 sample with mean losses 2.0 and 6.0: the mean over all is 3.0. Its gradient is 3/4 of
 # the first piece's plus 1/4 of the second's.
 #
-# Not allowed: giving the model more samples at once than the largest piece has. The mode of the model stays as it is.
+# Not allowed: giving the model more samples at once than the largest piece has. The mode of the model and the list of
+# pieces stay as they are.
 
 
 # %%
@@ -327,7 +328,7 @@ check(train_accumulated)
 # A classifier of texts: each word has a vector, a text is the *mean* of the vectors of its words, and a linear layer
 # turns that mean into logits. Texts of a batch are padded to equal length with `padding_idx`. Padding must not count:
 # neither in the sum, whatever vector stands at `padding_idx`, nor in the number of words. A row of padding alone has
-# the mean 0, so its logits are the bias.
+# the mean 0, so its logits are the bias. Using the model changes none of its weights.
 #
 # Two attributes have fixed names: `embedding`, whose `weight` has shape `(vocabulary_size, dim)`, and `linear`, an
 # `nn.Linear` from `dim` to `num_classes`. There are no other parameters.
@@ -365,7 +366,7 @@ check(FastText)
 #
 # Wanted: train a classifier for `epochs` epochs with cross-entropy and `torch.optim.SGD` with momentum 0.9, in train
 # mode, and return the mean loss *per sample* of each epoch, a list of Python floats; for 0 epochs it is empty. The
-# model gives logits, and is in train mode afterwards.
+# model gives logits. Afterwards it is in train mode, with 0 epochs too.
 #
 # ```python
 # def mend_training(model, loader, epochs, lr):
@@ -415,9 +416,9 @@ check(mend_training)
 # (`random`), NumPy's (the global one of `np.random`) and PyTorch's on the CPU. The training goes on after the call as
 # it would have without it.
 #
-# The format of the file is yours, and `resume`, the next exercise, reads it. One condition: reading must run no code
-# from the file. `torch.load(path, weights_only=True)` reads tensors, numbers, strings, lists, tuples and dicts, and
-# refuses everything else, NumPy arrays too: turn those into a tensor or a list.
+# The format of the file is yours. `resume`, the next exercise, reads it and may run no code from it, so choose a format
+# that can be read in this way: `torch.load(path, weights_only=True)` reads tensors, numbers, strings, lists, tuples and
+# dicts, and refuses everything else, NumPy arrays too: turn those into a tensor or a list.
 #
 # An example of what must hold: train 10 steps, `checkpoint`, train 5 more. Then build model, optimiser and scheduler
 # anew, `resume`, train 5 steps: the weights of both are equal to the last bit.
@@ -475,7 +476,8 @@ check(resume)
 # model is in train mode, and has the weights *and buffers* of the epoch with the lowest validation loss, the earliest
 # of them if there are several. Return a list with a pair (mean training loss, mean validation loss) of Python floats
 # for each epoch that ran, both per sample. If every validation loss is NaN, the model keeps the weights and buffers
-# that it came with. You may call your functions of the exercises above.
+# that it came with. The optimiser still holds the model's parameters, so that both can be trained further. You may call
+# your functions of the exercises above.
 #
 # Validation losses 3, 1, 2, 4 with `patience=2` and `epochs=10`: training stops after 4 epochs, and the model is as it
 # was after the second.

@@ -10,8 +10,8 @@
 # %% [markdown]
 # # Exercises 7: Sequences and attention
 #
-# Replace `raise NotImplementedError` by your code, run the cell, and run the `check` under it. Work from top to bottom:
-# the last exercise uses an earlier one.
+# Replace `raise NotImplementedError` with your code, run the cell, and run the `check` under it. Work from top to
+# bottom: the last exercise may use an earlier one.
 #
 # - `check(name)` tries your function on shapes and values that you may not have thought of, and shows the first one
 #   that fails.
@@ -210,7 +210,7 @@ check(decoder_mask)
 def error_rate(predicted: list, target: list) -> float:
     """The edit distance between two lists of symbols, over the length of the target.
 
-    predicted: any length. target: not empty. Symbols are compared by ==. Returns a Python float.
+    predicted: any length. target: not empty. Two symbols are the same where == says so. Returns a Python float.
     """
     raise NotImplementedError  # your code here
 
@@ -227,8 +227,9 @@ check(error_rate)
 # $$W = \operatorname{softmax}\!\left(Q K^\top / \sqrt d\right), \qquad \text{found} = W V$$
 #
 # A mask is true where a query may attend to a key. Its shape broadcasts to that of the weights: `(t, s)` for all, or
-# `(b, 1, 1, s)` for padding. Keys that are masked get weight 0, and the other weights of the row add up to 1. **A query
-# that may attend nowhere** has weights 0 and finds zeros, and no NaN may reach the gradients either.
+# `(b, 1, 1, s)` for padding. Keys that are masked get weight 0, and the other weights of the row add up to 1, however
+# low their scores are. **A query that may attend nowhere** has weights 0 and finds zeros, and no NaN may reach the
+# gradients either.
 #
 # Everything must work in `float16` too, and both results have the dtype of q.
 #
@@ -264,7 +265,8 @@ check(scaled_dot_product)
 #
 # `step(ids)` runs a decoder: it takes the list of ids so far, the start token `sos` first, and returns the logits for
 # the next id, shape `(vocabulary,)`. Take the most likely id each time, until it is `eos` or there are `max_length` of
-# them. Return the ids as a list of Python ints, without `sos` and `eos`.
+# them. Return the ids as a list of Python ints, without the `sos` in front and without `eos`. A `sos` that comes up
+# later is an id like any other.
 #
 # `step` is expensive: call it once for each id that you return, and once more for `eos` only if that comes up before
 # there are `max_length` ids. The logits may be of any numeric dtype, on any device, and may carry gradients.
@@ -289,11 +291,12 @@ check(greedy_decode)
 # ### `sample_top_k` · 3 points · ●●○ · about 12 min
 #
 # Text that always takes the likeliest token goes round in circles. Draw instead: for each row of the logits, shape
-# `(b, v)`, keep the k largest, divide them by the temperature, turn them into probabilities by a softmax, and draw one
-# id with these probabilities, for each row on its own. Return the ids, int64, shape `(b,)`.
+# `(b, v)`, keep the k largest (of equal logits any may be kept), divide them by the temperature, turn them into
+# probabilities by a softmax, and draw one id with these probabilities, for each row on its own. Return the ids, int64,
+# shape `(b,)`.
 #
-# Draw from the `generator` that you are given: the same seed then gives the same ids, and the random numbers of other
-# code stay as they are.
+# Draw from the `generator` that you are given: the same seed then gives the same ids, a second call goes on where the
+# first has stopped, and the random numbers of other code stay as they are.
 #
 # For logits `[[0, 4, 2]]`, k = 2 and temperature 2, ids 1 and 2 remain, with 4/2 and 2/2: id 1 has probability
 # e² / (e² + e) ≈ 0.73, id 2 has 0.27, and id 0 is never drawn.
@@ -395,7 +398,7 @@ check(teacher_forced_loss)
 # %% [markdown]
 # ## Build
 #
-# The layer that every Transformer is made of. It may call your `scaled_dot_product`.
+# The layer that every Transformer is made of. It may use your `scaled_dot_product`.
 
 # %% [markdown]
 # ### `MultiHeadAttention` · 4 points · ●●● · about 25 min

@@ -10,7 +10,7 @@
 # %% [markdown]
 # # Exercises 10: Diffusers
 #
-# Each exercise is one function, the last one a class. Replace `raise NotImplementedError` by your code, run the cell,
+# Each exercise is one function, the last one a class. Replace `raise NotImplementedError` with your code, run the cell,
 # and run the `check` under it. `hint(name)` gives a hint, and the next one when you run it again. `solution(name)`
 # shows the book's answer once you have tried; `progress()` shows what you have solved.
 #
@@ -209,7 +209,7 @@ check(cosine_betas)
 # At t = 0 no noise is added, whatever `noise` holds. This is what `DDPMScheduler(clip_sample=False)` computes.
 #
 # For `betas = [0.2, 0.5]`, t = 1, `x_t = [1]`, `eps = [0]` and `noise = [1]`: $\bar\alpha = [0.8, 0.4]$,
-# $\hat x_0 = 1.581$, and the three terms are 1.179 + 0.236 + 0.408 = 1.822.
+# $\hat x_0 = 1.581$, and the three terms are 1.1785, 0.2357 and 0.4082, together 1.82.
 
 
 # %%
@@ -264,7 +264,8 @@ check(ddim_step)
 #
 # One training step's loss. Noise `x0` of shape `(b, c, h, w)` with `noise` to the steps `t`; replace the label by 10,
 # "no label", where `drop` is true; let the network predict; return the mean squared error between its prediction and
-# the noise, over all elements, shape `()`. The caller keeps its labels, and calls `backward()` on your result.
+# the noise, over all elements, shape `()`. The caller keeps its labels, and calls `backward()` on your result. The
+# network stays in the mode that it comes in.
 #
 # If the network predicts 0 everywhere and the noise is `[1, -3]`, the loss is (1 + 9) / 2 = 5.
 
@@ -303,8 +304,7 @@ check(denoising_loss)
 #    `scheduler.step(…, t, x, generator=generator).prev_sample`.
 #
 # `init_noise_sigma` is 1 for DDPM and DDIM, and `scale_model_input` does nothing there; Euler needs both. The network
-# runs in eval mode and records no gradients; afterwards it is in the mode in which it came. Bring the result from
-# [−1, 1] to [0, 1], and clamp what lies outside.
+# comes in eval mode, and records no gradients. Bring the result from [−1, 1] to [0, 1], and clamp what lies outside.
 
 
 # %%
@@ -401,7 +401,8 @@ check(denoise)
 #   `from_pretrained` reads. Keep nothing else that a call needs, for nothing else is saved.
 # - c is `unet.config.in_channels`, and h = w = `unet.config.sample_size`.
 # - The network is called as `unet(x, t, class_labels=labels).sample`. Class index 10 means "no label". Each step uses
-#   ε₁₀ + s · (ε_label − ε₁₀), where s is `guidance_scale`. (Two calls, or one call on a batch of twice the size.)
+#   ε₁₀ + s · (ε_label − ε₁₀), where s is `guidance_scale`, any number from 0 on. (Two calls, or one call on a batch of
+#   twice the size.)
 # - Draw as in `sample`: start from `torch.randn((n, c, h, w), generator=generator)` times `init_noise_sigma`, scale the
 #   network's input by `scale_model_input`, and hand `generator` to each `step`.
 #

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Exercises 2: Autograd
 #
-# Each exercise is one function or one class. Replace `raise NotImplementedError` by your code, run the cell, and run
+# Each exercise is one function or one class. Replace `raise NotImplementedError` with your code, run the cell, and run
 # the `check` under it. The exercises climb, and the last one is an autograd engine of your own.
 #
 # - `check(name)` tries your code on values that you may not have thought of, and shows the first one that fails.
@@ -89,6 +89,8 @@ check(value_and_gradient)
 # For X = `[[1, 2], [3, 4]]`, y = `[1, 0]` and w = `[1, 0]` the errors are `[0, 3]`, and the gradient is `[9, 12]`:
 # (2/2)·(0·1 + 3·3) and (2/2)·(0·2 + 3·4).
 #
+# w may require gradients already, as it does in a training step. The result carries no graph even then.
+#
 # Not allowed: `backward`, `torch.autograd` and `torch.func`, because you are to be the autograd here.
 
 
@@ -100,7 +102,7 @@ def mse_gradient(w: torch.Tensor, X: torch.Tensor, y: torch.Tensor) -> torch.Ten
     Returns the same dtype, shape (d,).
     """
     ### BEGIN SOLUTION
-    errors = X @ w - y  # (n,)
+    errors = X @ w.detach() - y  # (n,); detached, so that no graph is built where w requires gradients
     return 2 * (errors @ X) / len(y)  # (n,) @ (n, d) -> (d,): each error times its row, summed over the rows
     ### END SOLUTION
 
@@ -184,6 +186,9 @@ check(gradient_descent)
 # switch off `requires_grad` for every parameter whose name begins with one of the prefixes, as `str.startswith` sees
 # it. Return the list of the names of these parameters, in the order in which the model names them. All other parameters
 # stay as they are, frozen or not.
+#
+# Nothing else changes: neither values, nor gradients that are stored in `.grad`, nor the mode, training or evaluation.
+# The parameters stay the same objects, because an optimiser may hold them already.
 #
 # A model whose parameters are called `0.weight`, `0.bias`, `2.weight` and `2.bias`, with the prefixes `["0.", "2.w"]`,
 # gives `["0.weight", "0.bias", "2.weight"]`, and only `2.bias` goes on learning.
@@ -285,7 +290,7 @@ check(RoundSTE)
 # For loss(w, x, y) = (w·x − y)² with w = 2 (shape `()`), x = `[1, 3]` and y = `[0, 5]` the gradients are `[4, 6]`: 2·(2
 # − 0)·1 and 2·(6 − 5)·3.
 #
-# Not allowed: a Python loop over the samples.
+# `w` may require gradients already. The result carries no graph even then. Not allowed: a Python loop over the samples.
 
 
 # %%
@@ -301,7 +306,7 @@ def per_sample_gradients(
     Returns w's dtype, shape (n, *w.shape).
     """
     ### BEGIN SOLUTION
-    return vmap(grad(loss), in_dims=(None, 0, 0))(w, x, y)  # the same w for all, one x and one y for each
+    return vmap(grad(loss), in_dims=(None, 0, 0))(w.detach(), x, y)  # the same w for all, one x and y for each
     ### END SOLUTION
 
 
@@ -325,8 +330,8 @@ check(per_sample_gradients)
 # For f(x) = x₀² x₁ + 5 x₁ at x = `[1, 3]` the gradient is `[2 x₀ x₁, x₀² + 5]` = `[6, 6]`, and the Hessian
 # `[[2 x₁, 2 x₀], [2 x₀, 0]]` = `[[6, 2], [2, 0]]`.
 #
-# Use `torch.autograd.grad` only. Not allowed: `backward`, `torch.func` and `torch.autograd.functional`, because they
-# hide the second derivative that you are to take.
+# Use `torch.autograd.grad` only. Not allowed: `backward`, `torch.func`, `torch.autograd.functional` and
+# `torch.autograd.forward_ad`, because they hide the second derivative that you are to take.
 
 
 # %%
@@ -358,9 +363,8 @@ check(hessian)
 # product is `[23, 60, 0]`.
 #
 # Build it from `torch.autograd.grad`. Row by row will do. There is also a way with two calls for any m: `grad` with
-# `grad_outputs=u` gives Jᵀu, which is linear in u, and its derivative with respect to u leads to J. Not allowed:
-# `torch.func` and `torch.autograd.functional`, which have a function for it, and `backward`, which stores gradients
-# instead of returning them.
+# `grad_outputs=u` gives Jᵀu, which is linear in u, and its derivative with respect to u leads to J. (`torch.func.jvp`
+# has the product ready. It passes as well, and teaches you less.)
 
 
 # %%
@@ -445,7 +449,8 @@ check(gradient_penalty)
 #
 # For x = `[1, 2]`, y = `[2, 4]`, decay 1, lr 0.1 and two steps, the right answer is w = 1.12, b = 0.78 and the losses
 # `[10, 2.06]`. The program returns w = 2.32 and b = 1.38. It has three faults. Two of them spoil the result; the third
-# spoils the memory of a long training run. Find them and write the mended function.
+# spoils the memory of a long training run, which may not hold the graphs of many steps at the same time. Find them and
+# write the mended function.
 
 
 # %%

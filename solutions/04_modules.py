@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Exercises 4: nn.Module
 #
-# Each exercise is one function or one class. Replace each `raise NotImplementedError` by your code, run the cell, and
+# Each exercise is one function or one class. Replace each `raise NotImplementedError` with your code, run the cell, and
 # run the `check` under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
 #
 # - `check(name)` builds your class with sizes that you may not have thought of, gives it known weights where it can,
@@ -79,8 +79,8 @@ check(conv_size)
 # ### `count_parameters` · 1 point · ●○○ · about 6 min
 #
 # Return how many numbers the parameters of a module hold together, a Python `int`. A parameter that several layers
-# share counts once. Buffers, such as the running mean of a batch norm, are no parameters. With `trainable_only=True`
-# only those parameters count that require a gradient.
+# share counts once; two parameters that happen to hold equal numbers are two. Buffers, such as the running mean of a
+# batch norm, are no parameters. With `trainable_only=True` only those parameters count that require a gradient.
 #
 # `nn.Linear(3, 2)` has 2 · 3 weights and 2 biases: 8. If its weight is frozen, 2 of them are trainable.
 
@@ -101,11 +101,13 @@ check(count_parameters)
 # ### `Linear` · 2 points · ●○○ · about 12 min
 #
 # Write PyTorch's linear layer: $y = x W^\top + b$. The parameters are called `weight`, shape
-# `(out_features, in_features)`, and `bias`, shape `(out_features,)`. The input has shape `(*, in_features)`: any number
-# of leading axes, also none. The output has shape `(*, out_features)`.
+# `(out_features, in_features)`, and `bias`, shape `(out_features,)`, in PyTorch's default dtype. The input has shape
+# `(*, in_features)`: any number of leading axes, also none. An axis may have length 0. The output has shape
+# `(*, out_features)`.
 #
 # With `bias=False` there is no such parameter, and `linear.bias` is `None`. The weights start at random finite values,
-# drawn by PyTorch, different for each seed. Which distribution is up to you, and so are the first values of the bias.
+# each drawn by itself by PyTorch, different for each seed. Which distribution is up to you, and so are the first values
+# of the bias.
 #
 # With weight `[[1, 2], [3, 4], [5, 6]]` and bias `[0, 0, 10]` the input `[1, 1]` gives `[3, 7, 21]`.
 #
@@ -190,10 +192,12 @@ check(Dropout)
 #   what you captured.
 # - Afterwards none of your hooks is left on the model, *even if the model or a wrong name raised an error*. The error
 #   reaches the caller. Hooks that were there before stay.
-# - The model stays in the mode, training or evaluation, that it was in.
+# - The model stays in the mode, training or evaluation, that it was in. Your hooks only watch: a layer passes on the
+#   same tensor as without them.
 #
 # For `model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))` and x of shape `(3, 2, 2)`, `capture(model, ["0", "1"], x)`
-# holds under `"0"` a tensor of shape `(3, 4)` and under `"1"` one of shape `(3, 2)`.
+# holds under `"0"` a tensor of shape `(3, 4)` and under `"1"` one of shape `(3, 2)`. As in `named_modules()`, the model
+# itself is called `""`.
 
 
 # %%
@@ -229,9 +233,9 @@ check(capture)
 # ### `new_head` · 2 points · ●●○ · about 12 min
 #
 # A trained classifier is to learn other classes. Replace its last layer and train nothing else: in `model`, put a new
-# `nn.Linear` with `num_classes` outputs in the place of the one called `name`, and freeze all other parameters. The new
-# layer takes as many inputs as the old one, has a bias if the old one had, the same dtype and fresh random values. Its
-# parameters require a gradient. Change the model in place and return it.
+# `nn.Linear` with `num_classes` outputs in the place of the one called `name`, and freeze all other parameters of the
+# model. The new layer takes as many inputs as the old one, has a bias if the old one had, the same dtype and fresh
+# random weights, different for each seed. Its parameters require a gradient. Change the model in place and return it.
 #
 # `name` may lead through several modules: `"classifier.1"` is layer 1 of `model.classifier`.
 #
@@ -270,8 +274,9 @@ check(new_head)
 # | linear, activation | 84 |
 # | linear | `num_classes` |
 #
-# All five layers have biases. The activation (tanh, ReLU, …), the kind of pooling (mean or maximum) and all names are
-# yours. Neither activation nor pooling has parameters: with 10 classes there are 61,706.
+# All five layers have biases. The convolutions have stride 1 and pad with zeros. The images are taken as they come: do
+# not scale them. The activation (tanh, ReLU, …), the kind of pooling (mean or maximum of each 2 × 2 window) and all
+# names are yours. Neither activation nor pooling has parameters: with 10 classes there are 61,706.
 
 
 # %%
@@ -316,11 +321,12 @@ check(LeNet5)
 # (ones) and `bias` (zeros), and the buffers `running_mean` (zeros), `running_var` (ones), each of shape `(f,)`, and
 # `num_batches_tracked` (`torch.tensor(0)`).
 #
-# - In both modes the output is `(x - mean) / √(var + eps) · weight + bias`.
+# - In both modes the output is `(x - mean) / √(var + eps) · weight + bias`, and gradients flow to `x`, `weight` and
+#   `bias`.
 # - In training, mean and variance are those of the batch, per feature; this variance divides by n. Gradients flow
-#   through both. Each call also moves the running values: `new = (1 - momentum) · old + momentum · of this batch`. The
-#   variance that goes into `running_var` divides by n − 1. `num_batches_tracked` grows by 1. No graph hangs on the
-#   buffers.
+#   through these two as well. Each call also moves the running values: `new = (1 - momentum) · old + momentum · of this
+#   batch`. The variance that goes into `running_var` divides by n − 1. `num_batches_tracked` grows by 1. No graph hangs
+#   on the buffers.
 # - In evaluation mean and variance are the running ones, and no buffer changes.
 #
 # With `eps=0` and the starting values the batch `[[1], [3]]` gives `[[-1], [1]]`: its mean is 2, its variance 1.
@@ -371,11 +377,13 @@ check(BatchNorm1d)
 # ### `save_safely` · 2 points · ●●○ · about 8 min
 #
 # Save the parameters and buffers of a model as a safetensors file, under the names of its `state_dict`. The file lies
-# at exactly `path`, which is a string or a `Path`. The model stays as it is.
+# at exactly `path`, which is a string or a `Path`. The model stays as it is: its values, its mode and the
+# memory of its tensors.
 #
 # Two traps. *Tied* weights are one tensor under two names: store it once, under either of its names, as
 # `safetensors.torch.save_model` does. And a parameter may be a transposed view, which is not contiguous: the file needs
-# its values all the same.
+# its values all the same. Two tensors with equal values are not tied for that, and a buffer that is not in the
+# `state_dict` is not stored.
 #
 # For `nn.Linear(3, 2)` the file holds `weight`, shape `(2, 3)`, and `bias`, shape `(2,)`.
 
@@ -397,7 +405,7 @@ check(save_safely)
 # Load a safetensors file, as `save_safely` writes it, into a model, in place. `path` is a string or a `Path`.
 #
 # - Strict: if the model has a name that the file lacks, or the file one that the model lacks, raise an error; so too if
-#   a shape differs. Which error is up to you.
+#   a shape differs in any way. Which error is up to you.
 # - Of tied weights the file holds one name only. The other name is not missing then. Afterwards the weights are still
 #   tied.
 # - The model's parameters stay the same objects (an optimiser may hold them), and it stays in its mode.
@@ -492,8 +500,8 @@ check(ResidualBlock)
 #
 # It has four faults. One hides the layers from the optimiser. One loses `mean` and `std` when the model is saved, or
 # moved by `.to(device)` or `.double()`: they belong in its state, under the names `mean` and `std`, but are not
-# trained. One makes logits that are never negative. One spoils its caller's data. Mend all four, and keep the linear
-# layers in the order in which they run.
+# trained. One makes logits that are never negative. One spoils its caller's data. Mend all four, and assign the linear
+# layers in the order in which they run. Gradients still reach `x`.
 #
 # With mean `[1]`, std `[2]`, sizes `[1, 1]`, weight `[[-1]]` and bias `[0]` the input `[[5]]` gives `[[-2]]`.
 

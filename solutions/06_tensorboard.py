@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Exercises 6: TensorBoard
 #
-# Replace `raise NotImplementedError` by your code, run the cell, and run the `check` under it. Work from top to bottom:
-# the exercises climb, and later ones use what earlier ones taught.
+# Replace `raise NotImplementedError` with your code, run the cell, and run the `check` under it. Work from top to
+# bottom: the exercises climb, and later ones use what earlier ones taught.
 #
 # - `check(name)` tries your code on runs and networks that you may not have thought of, and shows the first one that
 #   fails. Where an exercise writes to a `writer`, `check` passes one that notes each call, and compares what was
@@ -48,11 +48,11 @@ from autograder import check, hint, progress, solution
 # %% [markdown]
 # ### `run_name` · 1 point · ●○○ · about 6 min
 #
-# A sweep needs one directory per run, and its name should tell the settings. Given a dictionary of hyperparameters,
-# return `key=value` for each, sorted by key (as `sorted` does it: capitals first) and joined by commas. Numbers with a
-# decimal point (`float`) are written with the format `g`, so that 0.1 + 0.2 becomes `0.3`; all other values as `str`
-# writes them. A `/` in the result would make two directories of it: each becomes a `-`. Without any settings the name
-# is `default`.
+# A *sweep* trains the same network with several settings, the *hyperparameters*. It needs one directory per run, and
+# its name should tell the settings. Given a dictionary of hyperparameters, return `key=value` for each, sorted by key
+# (as `sorted` does it: capitals first) and joined by commas. Numbers with a decimal point (`float`) are written with
+# the format `g`, so that 0.1 + 0.2 becomes `0.3`; all other values as `str` writes them. A `/` in the result would make
+# two directories of it: each becomes a `-`. Without any settings the name is `default`.
 #
 # `{"lr": 0.001, "batch_size": 64}` becomes `batch_size=64,lr=0.001`.
 
@@ -106,8 +106,8 @@ check(dead_units)
 #
 # TensorBoard draws values from 0 to 1; what lies below is black. Given the weights of a convolution, shape `(filters,
 # channels, h, w)`, scale each filter *on its own*: its smallest weight becomes 0, its largest 1, and what lies between
-# stays in proportion. The channels of a filter are the colours of one picture, so they are scaled together. A filter
-# whose weights are all equal becomes 0.5 everywhere.
+# stays in proportion, however small the difference. The channels of a filter are the colours of one picture, so they
+# are scaled together. A filter whose weights are all equal becomes 0.5 everywhere.
 #
 # The two filters `[[[[-1, 0, 3]]], [[[2, 2, 2]]]]`, shape `(2, 1, 1, 3)`, become
 # `[[[[0, 0.25, 1]]], [[[0.5, 0.5, 0.5]]]]`.
@@ -173,9 +173,9 @@ check(image_grid)
 # Write down how the gradients of a model look after `backward()`. For each parameter that has a gradient, write a
 # histogram of the gradient under the tag `gradients/NAME`, where NAME is the parameter's name in
 # `model.named_parameters()`. Then write one scalar, `grad_norm`: the norm of all these gradients together, as if they
-# were one long vector (the root of the sum of all their squares). A parameter whose gradient is `None` is left out; if
-# no parameter has a gradient, `grad_norm` is 0. Everything is written at the given step. The gradients stay as they
-# are.
+# were one long vector (the root of the sum of all their squares). A parameter whose gradient is `None` is left out, and
+# only such: a frozen one may still have a gradient. If no parameter has a gradient, `grad_norm` is 0. Everything is
+# written at the given step. The gradients stay as they are.
 #
 # Two parameters with the gradients `[3]` and `[[4]]`: two histograms, and `grad_norm` 5.
 
@@ -274,9 +274,9 @@ check(read_scalars)
 #
 # Which run of a sweep was the best? Each directory *directly* under `logdir` is a run. The best value of a run is the
 # largest value of the tag at any step (`mode="max"`) or the smallest (`mode="min"`), not the last. Return the *name* of
-# the directory whose best value is best. Runs that do not have the tag are passed over, and so are values that are NaN.
-# If several runs share the best value, the first of them in alphabetical order counts. If no run has a value, return
-# `None`.
+# the directory whose best value is best. Runs that do not have the tag are passed over, and so are values that are NaN;
+# infinity is a value like others. If several runs share the best value, the first of them in alphabetical order counts.
+# If no run has a value, return `None`.
 #
 # Run `a` reached accuracy 0.7, 0.9, 0.8 and run `b` 0.6, 0.8, 0.85: the best is `"a"`.
 
@@ -341,8 +341,8 @@ check(seed_band)
 # - `metadata`: the labels, as given. `label_img`: the images, as given. Tag and step are yours to choose.
 #
 # The model computes in `eval` mode. Afterwards it is as before: each of its modules in the mode it was in (some layers
-# of a model in training may be in `eval` mode on purpose), and no hook left, *also when the model raises an error*. The
-# error itself comes out, and nothing is written.
+# of a model in training may be in `eval` mode on purpose), and without your hook, but with those that were there
+# before, *also when the model raises an error*. The error itself comes out, and nothing is written.
 #
 # A layer whose output for 2 images has shape `(2, 3, 4, 4)` gives a `mat` of shape `(2, 48)`.
 
@@ -411,7 +411,7 @@ def broken_train_and_log(model, batches, validation, optimizer, writer, epochs):
 def train_and_log(model: nn.Module, batches: list, validation: tuple, optimizer, writer, epochs: int) -> None:
     """Train on mean squared error; write `loss/train` per batch and `loss/validation` per epoch.
 
-    batches: a list of pairs (x, y), the same in each epoch. validation: one pair (x, y).
+    batches: a list of pairs (x, y), the same in each epoch. validation: one pair (x, y). epochs: at least 1.
     writer: has `add_scalar(tag, value, step)`, arguments by position, as a SummaryWriter.
     """
     ### BEGIN SOLUTION
@@ -448,7 +448,7 @@ check(train_and_log)
 # `ThrottledWriter(writer, every)` has `add_scalar(tag, value, step)` and `close()`. Of the calls of each tag it passes
 # on the first, and from then on every `every`-th: with `every=3` the calls 1, 4, 7, … of that tag. Tags are counted
 # separately. `close()` passes on, for each tag, the last call if it was held back, so that each curve ends where the
-# training ended; then it closes the writer.
+# training ended; then it closes the writer. Values and steps may be 0, and a program may have several such writers.
 #
 # With `every=3` and five calls of one tag at the steps 10, 11, 12, 13, 14, the writer gets those of 10 and 13 at once,
 # and that of 14 on `close()`.

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Exercises 8: Hugging Face
 #
-# Each exercise is one function or one class. Replace `raise NotImplementedError` by your code, run the cell, and run
+# Each exercise is one function or one class. Replace `raise NotImplementedError` with your code, run the cell, and run
 # the `check` under it. `hint(name)` helps when you are stuck, `solution(name)` shows the book's answer once you have
 # tried, and `progress()` shows what you have solved.
 #
@@ -46,7 +46,8 @@ from autograder import check, hint, progress, solution
 #
 # Turn n texts into the tensors that a model takes. Pad them to the longest of *these* texts, cut what is longer than
 # `max_length` tokens (special tokens included), and return what the tokenizer returns: a dictionary of tensors of shape
-# `(n, t)`, with `input_ids`, `attention_mask`, and `token_type_ids` if the tokenizer makes them.
+# `(n, t)`, with `input_ids`, `attention_mask`, and `token_type_ids` if the tokenizer makes them. Leave the tokenizer's
+# own settings as they are.
 #
 # Suppose a tokenizer gives each word one number, adds no special tokens, pads with 0 on the right, and knows a = 5 and
 # b = 6. Then `["a b a", "b"]` with `max_length=2` gives `input_ids` `[[5, 6], [6, 0]]` and `attention_mask`
@@ -76,8 +77,8 @@ check(encode)
 #
 # With `warmup=2` and `total=6` the factors of the steps 0, 1, 2, … are 0, 0.5, 1, 0.75, 0.5, 0.25, 0, 0.
 #
-# Not allowed: `get_scheduler` itself, because this exercise builds it. (The function takes two numbers and a step, and
-# has no optimizer to give to it.)
+# Write the arithmetic out instead of calling the library's schedules: it is what they hide. (The function gets a step
+# and two numbers; there is no optimiser to pass on.)
 
 
 # %%
@@ -198,10 +199,11 @@ check(search)
 # ### `tokenize_dataset` · 2 points · ●●○ · about 8 min
 #
 # Given a `datasets.Dataset` with a column `text` and other columns, return one in which `text` has given way to the
-# tokenizer's columns (`input_ids`, `attention_mask`, …). The other columns stay. Long texts are cut at the tokenizer's
-# own maximum. The rows are *not* padded: that is the collator's work, batch by batch.
+# tokenizer's columns (`input_ids`, `attention_mask`, …). The other columns stay, and where labels have names (a
+# `ClassLabel` column), they keep them. Long texts are cut at the tokenizer's own maximum. The rows are *not* padded:
+# that is the collator's work, batch by batch.
 #
-# Give the tokenizer lists of texts, not one text at a time: it is many times faster.
+# Give the tokenizer lists of many texts, not one text at a time: it is many times faster.
 #
 # With the tokenizer of `encode`, the rows `{"text": "a b a", "label": 1}` and `{"text": "b", "label": 0}` become
 # `{"label": 1, "input_ids": [5, 6, 5], "attention_mask": [1, 1, 1]}` and
@@ -259,9 +261,9 @@ check(compute_metrics)
 # %% [markdown]
 # ### `classify` · 2 points · ●●○ · about 12 min
 #
-# What `pipeline("text-classification")` does, by hand. For each text return a dictionary: `label`, the most probable
-# class by its name in `model.config.id2label`, and `score`, its probability by the softmax, a Python float. Results
-# stand in the order of the texts.
+# What `pipeline("text-classification")` does, best written out in its three steps. For each text return a dictionary:
+# `label`, the most probable class by its name in `model.config.id2label`, and `score`, its probability by the softmax,
+# a Python float. Results stand in the order of the texts.
 #
 # - Texts longer than the tokenizer's maximum are cut.
 # - There may be any number of texts, and none at all: then return `[]`. Give the model at most 32 at a time.
@@ -315,7 +317,8 @@ check(classify)
 # - `unexpected`: in `state`, but not in the model;
 # - `mismatched`: in both, with different shapes.
 #
-# The model's tensors keep their dtype, and share no memory with those of `state`. Buffers count as parameters do.
+# The model's tensors keep their dtype, and share no memory with those of `state`, which stays as it is. Buffers count
+# as parameters do, if `state_dict()` has them, and a weight that two layers share counts under both its names.
 #
 # For `model = nn.Linear(3, 2)` and a state of `weight` (2, 3) and `scale` (2,), the weight is copied, and the answer is
 # `{"missing": ["bias"], "unexpected": ["scale"], "mismatched": []}`.
@@ -350,6 +353,7 @@ check(load_matching)
 # How surprised is a language model by a text? Its perplexity is $e^L$, where L is the mean of −log p over all tokens
 # but the first, and p is the probability that the model gives to the token, having read those before it. 1 means that
 # every token was foreseen; a model that gives all v tokens of its vocabulary the same probability has perplexity v.
+# Special tokens count as any others, also where the tokenizer pads with the same token.
 #
 # If a text has three tokens, the model gives the second one probability 1/2 and the third one 1/8, then L = (log 2 +
 # log 8) / 2 = log 4, and the perplexity is 4.
@@ -396,8 +400,9 @@ check(perplexity)
 # ```
 #
 # Each batch is a dictionary with `input_ids`, `attention_mask` and `labels`; the last one may hold fewer sentences than
-# the others. `outputs.loss` is the mean over the sentences of a batch. The scheduler makes one step after each step of
-# the optimizer. The model comes from an evaluation, in eval mode, and there may be old gradients in it, which must not
+# the others. `outputs.loss` is the mean over the sentences of a batch. `batches` may be a generator, which has no
+# length and can be gone through once; the batches stay as they are. The scheduler makes one step after each step of the
+# optimiser. The model comes from an evaluation, in eval mode, and there may be old gradients in it, which must not
 # count. It is to train in training mode.
 #
 # With two batches of 8 and 2 sentences and the losses 1.0 and 0.5, the result is (8 · 1.0 + 2 · 0.5) / 10 = 0.9.
@@ -412,7 +417,7 @@ def finetune_epoch(
 ) -> float:
     """Train on each batch once; the mean loss per sentence, as a float.
 
-    batches: dictionaries of input_ids (b, t), attention_mask (b, t) and labels (b,), at least one.
+    batches: dictionaries of input_ids (b, t), attention_mask (b, t) and labels (b,), at least one; gone through once.
     """
     ### BEGIN SOLUTION
     model.train()
@@ -422,7 +427,7 @@ def finetune_epoch(
         optimizer.zero_grad()  # old gradients, and those of the batch before
         loss.backward()  # adds to the gradients
         optimizer.step()  # while they are there
-        scheduler.step()  # after each step of the optimizer
+        scheduler.step()  # after each step of the optimiser
         total += loss.item() * len(batch["labels"])
         sentences += len(batch["labels"])
     return total / sentences
@@ -440,13 +445,14 @@ check(finetune_epoch)
 # %% [markdown]
 # ### `SentenceClassifier` · 3 points · ●●● · about 15 min
 #
-# Build a classifier that `Trainer` can train. It holds `encoder`, the encoder that it is given, and `head`, a linear
-# layer with bias from `encoder.config.hidden_size` features to `num_labels`. `forward` runs the encoder with the mask,
-# takes the mean of the vectors of the real tokens (not scaled to length 1), and applies the head.
+# Build a classifier that `Trainer` can train. It holds `encoder`, the encoder that it is given (itself, no copy), and
+# `head`, an `nn.Linear` with bias from `encoder.config.hidden_size` features to `num_labels`. `forward` runs the
+# encoder with the mask, takes the mean of the vectors of the real tokens (not scaled to length 1), and applies the
+# head.
 #
 # It returns a dictionary with `logits`, shape `(b, num_labels)`. If labels are given, it also holds `loss`, the mean
-# cross-entropy; without labels there is no such entry. `Trainer` looks for just these names. The encoder stays
-# trainable, and the padding may stand on either side.
+# cross-entropy; without labels there is no such entry. `Trainer` looks for just these names. Gradients reach head and
+# encoder from the loss, and from the logits too. The padding may stand on either side.
 #
 # If an encoder gives one sentence the vectors `[[1, 3], [3, 5], [9, 9]]` and its mask is `[1, 1, 0]`, the head is
 # applied to `[2, 4]`.
@@ -497,7 +503,7 @@ check(SentenceClassifier)
 #
 # Read each token once: the first call of the model takes the whole prompt, every later call one token, together with
 # the key-value cache of the call before it. The end token is `model.generation_config.eos_token_id`: a number, a list
-# of numbers (any of them ends the text), or `None` (nothing does).
+# of numbers (any of them ends the text), or `None` (nothing does). The number may be 0.
 #
 # Suppose the prompt has three tokens, and the model continues with 9, 4, 2, where 2 is the end token, a special one.
 # Then the calls take 3, 1 and 1 tokens, and the text is that of the prompt and of 9 and 4. An end token that the

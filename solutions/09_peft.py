@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Exercises 9: Parameter-efficient fine-tuning
 #
-# Each exercise is one function or one class. Replace each `raise NotImplementedError` by your code, run the cell, and
+# Each exercise is one function or one class. Replace each `raise NotImplementedError` with your code, run the cell, and
 # run the `check` under it. Work from top to bottom: the exercises climb, and later ones use what earlier ones taught.
 #
 # - `check(name)` tries your code on models and sizes that you may not have thought of, and shows the first result that
@@ -96,7 +96,7 @@ check(largest_rank)
 # ### `lora_delta` · 1 point · ●○○ · about 5 min
 #
 # Return what LoRA adds to a weight: alpha / r times the product of B and A, of shape (out, in). r is the number of rows
-# of A.
+# of A. Gradients must reach A and B.
 #
 # With A = [[1, 2]], B = [[3]] and alpha = 2: r is 1, and the answer is [[6, 12]].
 
@@ -116,9 +116,238 @@ def lora_delta(A: torch.Tensor, B: torch.Tensor, alpha: float) -> torch.Tensor:
 check(lora_delta)
 
 # %% [markdown]
+# ### `prompt_mask` · 1 point · ●○○ · about 5 min
+#
+# Soft tokens stand in front of every sentence, and attention may look at all of them. Given the attention mask of a
+# batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). It keeps its
+# dtype: a mask of booleans stays one. The soft tokens are real tokens. Both n and b may be 0.
+#
+# `prompt_mask(torch.tensor([[1, 1, 0]]), 2)` is `[[1, 1, 1, 1, 0]]`.
+
+
+# %%
+def prompt_mask(mask: torch.Tensor, n: int) -> torch.Tensor:
+    """The attention mask of sentences with n soft tokens in front.
+
+    mask: bool, int or float, shape (b, t), true or 1 for real tokens. Returns the same dtype, shape (b, n + t).
+    """
+    ### BEGIN SOLUTION
+    return torch.cat([mask.new_ones(mask.shape[0], n), mask], dim=1)
+    ### END SOLUTION
+
+
+# %%
+check(prompt_mask)
+
+# %% [markdown]
 # ## Apply
 #
-# The layers of the chapter, written by you.
+# What of a model is saved, and what is put in front of a sentence.
+
+# %% [markdown]
+# ### `adapter_state` · 2 points · ●●○ · about 10 min
+#
+# Return what there is to save of an adapted model: a dict from the full name of each LoRA tensor to a copy of it. The
+# LoRA tensors are the parameters of which the last part of the name is exactly `A` or `B`, such as
+# `layer.0.attention.query.A`, frozen or not. The copies are detached, keep their dtype, and stay as they are when the
+# model changes later. The model is left as it is, its modes (train or eval)
+# included. Where there is no adapter, the dict is empty.
+
+
+# %%
+def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The LoRA tensors of a model by their full names: detached copies."""
+    ### BEGIN SOLUTION
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if name.rpartition(".")[2] in {"A", "B"}
+    }
+    ### END SOLUTION
+
+
+# %%
+check(adapter_state)
+
+# %% [markdown]
+# ### `prefix_attention` · 2 points · ●●○ · about 10 min
+#
+# Prefix tuning gives each head n more places to attend to: trained keys and values, the same for every sentence.
+# Return the attention of the queries over the prefix *and* the sentence together: one softmax over n + t scores, each
+# divided by √d. Nothing is masked; n may be 0. Scores may be large, such as 1000. Gradients must reach the prefix, and
+# q, k and v as well. You may use `F.scaled_dot_product_attention`.
+#
+# If all keys are zero, each query gets the mean of all n + t values.
+
+
+# %%
+def prefix_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix_k: torch.Tensor, prefix_v: torch.Tensor
+) -> torch.Tensor:
+    """Attention over a trained prefix and a sentence.
+
+    q, k, v: float, shape (b, h, t, d). prefix_k, prefix_v: shape (h, n, d). Returns shape (b, h, t, d).
+    """
+    ### BEGIN SOLUTION
+    keys = torch.cat([prefix_k.expand(len(k), -1, -1, -1), k], dim=2)  # (b, h, n + t, d)
+    values = torch.cat([prefix_v.expand(len(v), -1, -1, -1), v], dim=2)
+    return F.scaled_dot_product_attention(q, keys, values)
+    ### END SOLUTION
+
+
+# %%
+check(prefix_attention)
+
+# %% [markdown]
+# ### `SoftPrompt` · 3 points · ●●○ · about 15 min
+#
+# An embedding layer with n soft tokens in front of every sentence.
+#
+# - The embedding that is passed becomes the attribute `embedding`, the same object. It is frozen.
+# - `prompt`, shape (n, d), is the only trainable parameter. Each of its rows starts as a *copy* of some row of the
+#   embedding's weight, any rows you like: training the prompt must not change the words that it was started from. n is
+#   at most the number of these rows.
+# - `forward(ids)` takes token ids of shape (b, t) and returns the n rows of the prompt, then the embedded tokens, for
+#   each sentence: shape (b, n + t, d).
+#
+# With n = 2 and one sentence of three tokens, `forward` returns shape (1, 5, d); its rows 0 and 1 are the prompt.
+
+
+# %%
+class SoftPrompt(nn.Module):
+    """n trainable vectors in front of the embedded tokens of every sentence.
+
+    embedding: an nn.Embedding of d features. n: the number of soft tokens, from 1 to the number of embeddings.
+    """
+
+    def __init__(self, embedding: nn.Embedding, n: int):
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.embedding = embedding.requires_grad_(False)
+        chosen = torch.randint(embedding.num_embeddings, (n,))
+        self.prompt = nn.Parameter(embedding.weight[chosen])  # choosing rows by index copies them
+        ### END SOLUTION
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """ids: int64, (b, t). Returns (b, n + t, d)."""
+        ### BEGIN SOLUTION
+        prompt = self.prompt.expand(len(ids), -1, -1)  # (b, n, d)
+        return torch.cat([prompt, self.embedding(ids)], dim=1)
+        ### END SOLUTION
+
+
+# %%
+check(SoftPrompt)
+
+# %% [markdown]
+# ## Combine
+#
+# What was adapted is merged, or read back from a file.
+
+# %% [markdown]
+# ### `merge_all` · 2 points · ●●● · about 12 min
+#
+# Put the trained adapters into the weights, so that the model is as quick as it was. Replace every module that has a
+# method `merge` by what `merge()` returns, wherever in the model it stands. Return the list of the paths of the
+# replaced modules, in the order of `named_modules()`. The model itself is changed; it is not itself such a module.
+
+
+# %%
+def merge_all(model: nn.Module) -> list[str]:
+    """Replace every module that has a `merge` by what it returns, in place; return their full paths in model order."""
+    ### BEGIN SOLUTION
+    adapted = {path: module for path, module in model.named_modules() if hasattr(module, "merge")}
+    for path, module in adapted.items():
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, module.merge())
+    return list(adapted)
+    ### END SOLUTION
+
+
+# %%
+check(merge_all)
+
+# %% [markdown]
+# ### `load_adapter` · 3 points · ●●● · about 15 min
+#
+# The way back. Copy the tensors of a state, as `adapter_state` returns it, into the LoRA tensors of a model. The names
+# must fit exactly, in any order: if one of the model's LoRA tensors is missing from the state, or the state has a name
+# that is none of them, refuse: raise an error, best a `ValueError` that says which name it is, and leave the model as it
+# was. The parameters stay the same objects, since an optimiser may hold them, and share no memory
+# with the state. Only their values change: what was frozen stays so, and each module keeps its mode (train or eval).
+# Return nothing.
+
+
+# %%
+def load_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Copy LoRA tensors into a model, in place.
+
+    state: what `adapter_state` returned for a model of the same form. Raises ValueError, before anything is changed, if
+    a name is missing or unknown.
+    """
+    ### BEGIN SOLUTION
+    own = {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in {"A", "B"}}
+    if wrong := set(own) ^ set(state):
+        raise ValueError(f"These names are missing from the state, or unknown to the model: {sorted(wrong)}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[name])
+    ### END SOLUTION
+
+
+# %%
+check(load_adapter)
+
+# %% [markdown]
+# ## Debug
+#
+# A program that runs, and is wrong.
+
+# %% [markdown]
+# ### `lora_forward` · 2 points · ●●○ · about 12 min
+#
+# This should compute a linear layer with an adapter as a plain function: x Wᵀ + bias + alpha / r · x Aᵀ Bᵀ. It runs on
+# square layers only, and is wrong even there. It has three bugs. Write it anew, right, for every shape.
+#
+# ```python
+# def lora_forward(x, weight, bias, A, B, alpha):
+#     r = A.shape[1]
+#     change = alpha / r * (x @ A.T @ B.T)
+#     return (x + change) @ weight.T + bias
+# ```
+#
+# `bias` may be `None`. The function freezes nothing: gradients must reach every tensor that it is given.
+#
+# With x = [1], weight = [[2]], bias = [3], A = [[1], [1]], B = [[1, 1]] and alpha = 4 the answer is
+# 2 + 3 + 4/2 · 2 = [9].
+
+
+# %%
+def lora_forward(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    alpha: float,
+) -> torch.Tensor:
+    """A linear layer with a LoRA adapter.
+
+    x: float, shape (…, in). weight: (out, in). bias: (out,) or None. A: (r, in). B: (out, r). Returns shape (…, out).
+    """
+    ### BEGIN SOLUTION
+    change = alpha / A.shape[0] * (x @ A.T @ B.T)  # (…, out)
+    return F.linear(x, weight, bias) + change
+    ### END SOLUTION
+
+
+# %%
+check(lora_forward)
+
+# %% [markdown]
+# ## Build
+#
+# The layer of the chapter, and a whole model that is adapted with it.
 
 # %% [markdown]
 # ### `LoRALinear` · 4 points · ●●○ · about 20 min
@@ -130,9 +359,11 @@ check(lora_delta)
 # - `A`, shape (r, in), is a parameter that starts at random, small or large as you like, but not at zero. `B`, shape
 #   (out, r), is a parameter that starts at zero. Both have the dtype of the base's weight. There are no other
 #   parameters.
-# - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, and returns (…, out).
-# - `merge()` returns a new `nn.Linear` that computes the same, with a bias only if the base has one. The base stays as
-#   it is, and shares no tensor with the new layer.
+# - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, contiguous or not, and returns (…, out).
+#   Gradients reach A and B, and x through both parts.
+# - `merge()` returns a new `nn.Linear` that computes the same as `forward` does at that moment, with a bias only if the
+#   base has one. It may be called again after A and B have changed. The base and the mode (train or eval) stay as they
+#   are, and the new layer shares no tensor with the base.
 #
 # At the start `LoRALinear(base, r=2, alpha=4)(x)` equals `base(x)`, because B is zero.
 
@@ -177,153 +408,12 @@ class LoRALinear(nn.Module):
 check(LoRALinear)
 
 # %% [markdown]
-# ### `prompt_mask` · 1 point · ●○○ · about 5 min
-#
-# Soft tokens stand in front of every sentence, and attention may look at all of them. Given the attention mask of a
-# batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). It keeps its
-# dtype: a mask of booleans stays one. The soft tokens are real tokens. Both n and b may be 0.
-#
-# `prompt_mask(torch.tensor([[1, 1, 0]]), 2)` is `[[1, 1, 1, 1, 0]]`.
-
-
-# %%
-def prompt_mask(mask: torch.Tensor, n: int) -> torch.Tensor:
-    """The attention mask of sentences with n soft tokens in front.
-
-    mask: bool, int or float, shape (b, t), true or 1 for real tokens. Returns the same dtype, shape (b, n + t).
-    """
-    ### BEGIN SOLUTION
-    return torch.cat([mask.new_ones(mask.shape[0], n), mask], dim=1)
-    ### END SOLUTION
-
-
-# %%
-check(prompt_mask)
-
-# %% [markdown]
-# ### `SoftPrompt` · 3 points · ●●○ · about 15 min
-#
-# An embedding layer with n soft tokens in front of every sentence.
-#
-# - The embedding that is passed becomes the attribute `embedding`. It is frozen.
-# - `prompt`, shape (n, d), is the only trainable parameter. Each of its rows starts as a *copy* of some row of the
-#   embedding's weight, any rows you like: training the prompt must not change the words that it was started from.
-# - `forward(ids)` takes token ids of shape (b, t) and returns the n rows of the prompt, then the embedded tokens, for
-#   each sentence: shape (b, n + t, d).
-#
-# With n = 2 and one sentence of three tokens, `forward` returns shape (1, 5, d); its rows 0 and 1 are the prompt.
-
-
-# %%
-class SoftPrompt(nn.Module):
-    """n trainable vectors in front of the embedded tokens of every sentence.
-
-    embedding: an nn.Embedding of d features. n: the number of soft tokens, at least 1.
-    """
-
-    def __init__(self, embedding: nn.Embedding, n: int):
-        super().__init__()
-        ### BEGIN SOLUTION
-        self.embedding = embedding.requires_grad_(False)
-        chosen = torch.randint(embedding.num_embeddings, (n,))
-        self.prompt = nn.Parameter(embedding.weight[chosen])  # choosing rows by index copies them
-        ### END SOLUTION
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """ids: int64, (b, t). Returns (b, n + t, d)."""
-        ### BEGIN SOLUTION
-        prompt = self.prompt.expand(len(ids), -1, -1)  # (b, n, d)
-        return torch.cat([prompt, self.embedding(ids)], dim=1)
-        ### END SOLUTION
-
-
-# %%
-check(SoftPrompt)
-
-# %% [markdown]
-# ### `prefix_attention` · 2 points · ●●○ · about 10 min
-#
-# Prefix tuning gives each head n more places to attend to: trained keys and values, the same for every sentence.
-# Return the attention of the queries over the prefix *and* the sentence together: one softmax over n + t scores, each
-# divided by √d. Nothing is masked; n may be 0. You may use `F.scaled_dot_product_attention`.
-#
-# If all keys are zero, each query gets the mean of all n + t values.
-
-
-# %%
-def prefix_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix_k: torch.Tensor, prefix_v: torch.Tensor
-) -> torch.Tensor:
-    """Attention over a trained prefix and a sentence.
-
-    q, k, v: float, shape (b, h, t, d). prefix_k, prefix_v: shape (h, n, d). Returns shape (b, h, t, d).
-    """
-    ### BEGIN SOLUTION
-    keys = torch.cat([prefix_k.expand(len(k), -1, -1, -1), k], dim=2)  # (b, h, n + t, d)
-    values = torch.cat([prefix_v.expand(len(v), -1, -1, -1), v], dim=2)
-    return F.scaled_dot_product_attention(q, keys, values)
-    ### END SOLUTION
-
-
-# %%
-check(prefix_attention)
-
-# %% [markdown]
-# ## Debug
-#
-# A program that runs, and is wrong.
-
-# %% [markdown]
-# ### `lora_forward` · 2 points · ●●○ · about 12 min
-#
-# This should compute a linear layer with an adapter as a plain function: x Wᵀ + bias + alpha / r · x Aᵀ Bᵀ. It runs on
-# square layers only, and is wrong even there. It has three bugs. Write it anew, right, for every shape.
-#
-# ```python
-# def lora_forward(x, weight, bias, A, B, alpha):
-#     r = A.shape[1]
-#     change = alpha / r * (x @ A.T @ B.T)
-#     return (x + change) @ weight.T + bias
-# ```
-#
-# `bias` may be `None`. With x = [1], weight = [[2]], bias = [3], A = [[1], [1]], B = [[1, 1]] and alpha = 4 the answer
-# is 2 + 3 + 4/2 · 2 = [9].
-
-
-# %%
-def lora_forward(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    alpha: float,
-) -> torch.Tensor:
-    """A linear layer with a LoRA adapter.
-
-    x: float, shape (…, in). weight: (out, in). bias: (out,) or None. A: (r, in). B: (out, r). Returns shape (…, out).
-    """
-    ### BEGIN SOLUTION
-    change = alpha / A.shape[0] * (x @ A.T @ B.T)  # (…, out)
-    return F.linear(x, weight, bias) + change
-    ### END SOLUTION
-
-
-# %%
-check(lora_forward)
-
-# %% [markdown]
-# ## Combine and build
-#
-# From one layer to whole models, and to files that hold an adapter alone.
-
-# %% [markdown]
 # ### `add_lora` · 4 points · ●●● · about 25 min
 #
 # Adapt a whole model. Freeze all its parameters, then put a `LoRALinear(base, r, alpha)`, yours from above, in the
-# place of every `nn.Linear` whose path *ends* in one of the targets, as `path.endswith(target)` says. Other kinds of
-# layers stay, even if their path ends so. Return the list of the paths of the layers that were replaced, in the order
-# in which `named_modules()` gives them. The model itself is changed.
+# place of every `nn.Linear` whose path *ends* in one of the targets, as `path.endswith(target)` says. An instance of a subclass is an `nn.Linear`, too. Other kinds of layers stay, even if their path ends so
+# and they have an `in_features`. Two targets may fit one layer, which is replaced once. Return the list of the paths of
+# the layers that were replaced, in the order in which `named_modules()` gives them. The model itself is changed.
 #
 # With targets `["query", "value"]`, the layer at `layer.0.attention.query` is replaced. A linear layer at
 # `layer.0.query_in` is not, since its path does not *end* in `query`. A `LayerNorm` at `layer.0.value` is not, since it
@@ -352,82 +442,6 @@ def add_lora(model: nn.Module, targets: Sequence[str], r: int, alpha: float) -> 
 
 # %%
 check(add_lora)
-
-# %% [markdown]
-# ### `merge_all` · 2 points · ●●● · about 12 min
-#
-# Put the trained adapters into the weights, so that the model is as quick as it was. Replace every module that has a
-# method `merge` by what `merge()` returns, wherever in the model it stands. Return the list of the paths of the
-# replaced modules, in the order of `named_modules()`. The model itself is changed; it is not itself such a module.
-
-
-# %%
-def merge_all(model: nn.Module) -> list[str]:
-    """Replace every module that has a `merge` by what it returns, in place; return their full paths in model order."""
-    ### BEGIN SOLUTION
-    adapted = {path: module for path, module in model.named_modules() if hasattr(module, "merge")}
-    for path, module in adapted.items():
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, module.merge())
-    return list(adapted)
-    ### END SOLUTION
-
-
-# %%
-check(merge_all)
-
-# %% [markdown]
-# ### `adapter_state` · 2 points · ●●○ · about 10 min
-#
-# Return what there is to save of an adapted model: a dict from the full name of each LoRA tensor to a copy of it. The
-# LoRA tensors are the parameters of which the last part of the name is exactly `A` or `B`, such as
-# `layer.0.attention.query.A`. The copies are detached, and stay as they are when the model changes later. Where there
-# is no adapter, the dict is empty.
-
-
-# %%
-def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The LoRA tensors of a model by their full names: detached copies."""
-    ### BEGIN SOLUTION
-    return {
-        name: parameter.detach().clone()
-        for name, parameter in model.named_parameters()
-        if name.rpartition(".")[2] in {"A", "B"}
-    }
-    ### END SOLUTION
-
-
-# %%
-check(adapter_state)
-
-# %% [markdown]
-# ### `load_adapter` · 3 points · ●●● · about 15 min
-#
-# The way back. Copy the tensors of a state, as `adapter_state` returns it, into the LoRA tensors of a model. The names
-# must fit exactly: if one of the model's LoRA tensors is missing from the state, or the state has a name that is none
-# of them, raise a `ValueError` that names it, and leave the model as it was. The parameters stay the same objects,
-# since an optimiser may hold them, and share no memory with the state. Return nothing.
-
-
-# %%
-def load_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Copy LoRA tensors into a model, in place.
-
-    state: what `adapter_state` returned for a model of the same form. Raises ValueError, before anything is changed, if
-    a name is missing or unknown.
-    """
-    ### BEGIN SOLUTION
-    own = {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in {"A", "B"}}
-    if wrong := set(own) ^ set(state):
-        raise ValueError(f"These names are missing from the state, or unknown to the model: {sorted(wrong)}")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(state[name])
-    ### END SOLUTION
-
-
-# %%
-check(load_adapter)
 
 # %% [markdown]
 # ## How far are you?

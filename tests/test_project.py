@@ -89,8 +89,8 @@ def test_every_command_of_the_readme_is_run_by_the_tests_or_by_ci(root):
         "course progress",  # tests/autograder/test_cli.py
         "course doctor",  # tests/autograder/test_cli.py
         "course release --to handout",  # tests/grader/test_grading.py, as all below
-        "course release --gradescope --to upload",
-        "course grade submissions.zip --to results",
+        "course release --gradescope --to upload --exercises 01_tensors",
+        "course grade submissions.zip --to results --exercises 01_tensors",
         "course grade --help",
         "course grade … --exercises bilinear one_hot",
         "course grade … --seed 7",

@@ -221,6 +221,15 @@ def overlapping(ids, length):
 # -- sequence_loss ----------------------------------------------------------------------------------------------------
 
 
+def _loss_and_gradients(function, arguments):
+    """Like `call_with_gradients`; of a loss that is NaN no gradients, because each way to it has other ones."""
+    evidence = call_with_gradients(function, arguments)
+    result = evidence["result"]
+    if isinstance(result, torch.Tensor) and result.is_floating_point() and result.isnan().any():
+        evidence["gradients"] = None
+    return evidence
+
+
 @exercise(
     points=2,
     level=2,
@@ -230,7 +239,7 @@ def overlapping(ids, length):
         "`flatten(0, 1)` merges batch and time of the logits, `flatten()` those of the targets.",
         "It has an argument that names a target to leave out, of the sum *and* of the count.",
     ],
-    probe=call_with_gradients,
+    probe=_loss_and_gradients,
     vectorised=True,
 )
 def sequence_loss(rng):
@@ -261,6 +270,12 @@ def _losses(logits, targets):
     return F.cross_entropy(logits.mT, targets, reduction="none")  # (b, t)
 
 
+def _sums_and_counts(logits, targets, pad):
+    """Of each sequence: the sum of the losses of its real targets, and how many these are."""
+    real = targets != pad
+    return torch.where(real, _losses(logits, targets), 0).sum(1), real.sum(1)
+
+
 @sequence_loss.mistake(
     "Padding is counted: the mean runs over all b · t targets. The model is rewarded for predicting padding, which is easy, "
     "and the loss looks better the more padding there is."
@@ -282,9 +297,26 @@ def divides_by_all(logits, targets, pad):
     "Sum over everything, and divide once."
 )
 def mean_of_means(logits, targets, pad):
-    real = targets != pad
-    sums = torch.where(real, _losses(logits, targets), 0).sum(1)
-    return (sums / real.sum(1).clamp(min=1))[real.any(1)].mean()
+    sums, counts = _sums_and_counts(logits, targets, pad)
+    return (sums / counts.clamp(min=1))[counts > 0].mean()
+
+
+@sequence_loss.mistake(
+    "You averaged each sequence, and then the averages: a target in a short sequence weighs more than one in a long one, "
+    "and a sequence that is all padding counts as a loss of 0. Sum over everything, and divide once."
+)
+def mean_of_means_and_zeros(logits, targets, pad):
+    sums, counts = _sums_and_counts(logits, targets, pad)
+    return (sums / counts.clamp(min=1)).mean()
+
+
+@sequence_loss.mistake(
+    "You averaged each sequence, and then the averages: a target in a short sequence weighs more than one in a long one, "
+    "and a sequence that is all padding gives 0/0 = NaN. Sum over everything, and divide once."
+)
+def mean_of_means_and_nan(logits, targets, pad):
+    sums, counts = _sums_and_counts(logits, targets, pad)
+    return (sums / counts).mean()
 
 
 @sequence_loss.mistake("This is the sum of the losses. A mean does not grow with the size of the batch: divide.")
@@ -519,6 +551,11 @@ def error_rate(rng):
     yield trial("nothing in common", predicted=["A", "B"], target=["C", "D", "E"])
     yield trial("symbols that are numbers", predicted=[3, 1, 2, 2], target=[1, 2, 3])
     yield trial("one symbol each", predicted=["T"], target=["S"])
+    yield trial("one of three replaced", predicted=["A", "A", "A"], target=["A", "B", "A"])
+    large = (1000 + rng.integers(0, 9, 4)).tolist()
+    yield trial("equal numbers that are two objects", predicted=large, target=[int(str(one)) for one in large])
+    yield trial("1 and '1' are two symbols", predicted=[1, "1", 2], target=["1", 1, 2])
+    yield trial("capitals are symbols of their own", predicted=["a", "B", "c"], target=["A", "b", "c"])
     yield trial("the same symbols, often repeated", predicted=phonemes(6, 2), target=phonemes(7, 2))
     for number in range(4):
         yield trial(f"drawn, {number + 1}", predicted=phonemes(rng.integer(3, 7)), target=phonemes(rng.integer(4, 8)))
@@ -552,6 +589,22 @@ def replacing_costs_two(predicted, target):
 )
 def divides_by_the_longer(predicted, target):
     return _edits(predicted, target) / max(len(predicted), len(target))
+
+
+@error_rate.mistake(
+    "You divided by the length of the prediction. Then a long wrong answer is forgiven, and an empty one is 0/0. The rate "
+    "counts errors per symbol of the *target*."
+)
+def divides_by_the_prediction(predicted, target):
+    return _edits(predicted, target) / len(predicted)
+
+
+@error_rate.mistake(
+    "You divided by the length of the prediction. Then a long wrong answer is forgiven. The rate counts errors per symbol of "
+    "the *target*, which is never empty."
+)
+def divides_by_the_prediction_or_one(predicted, target):
+    return _edits(predicted, target) / max(len(predicted), 1)
 
 
 @error_rate.mistake(
@@ -609,6 +662,13 @@ def _weighted_sum(tensor):
     if not isinstance(tensor, torch.Tensor):
         return 0
     return (tensor * fixed_weights(tensor)).sum()
+
+
+def _one_key_hidden(t, s):
+    """A mask that hides another key from each query."""
+    mask = torch.ones(t, s, dtype=torch.bool)
+    mask[torch.arange(t), torch.arange(t)] = False
+    return mask
 
 
 @exercise(
@@ -673,6 +733,15 @@ def scaled_dot_product(rng):
     dark[2] = False
     yield trial("float16, one query may attend nowhere", **qkv(2, t=3, s=4, d=4, e=3, dtype=half), mask=dark)
     yield trial("float64", **qkv(2, t=3, s=4, d=5, e=2, dtype=torch.float64), mask=open_somewhere(2, 3, 4))
+    low = qkv(2, t=3, s=4, d=4, e=2, dtype=torch.float64)
+    low["q"][..., 0], low["k"][..., 0] = 5e5, -1.0  # shifts all scores of a query alike, and so no weight
+    yield trial("scores near −250,000", **low, mask=_one_key_hidden(3, 4))
+    low = {
+        "q": torch.tensor([[[64.0], [0.0]]], dtype=half),
+        "k": torch.tensor([[[-640.0], [-640.0], [-640.5], [-640.0]]], dtype=half),
+        "v": rng.normal(1, 4, 2, dtype=half),
+    }
+    yield trial("float16, scores near −41,000", **low, mask=_one_key_hidden(2, 4))
     yield trial("many queries", **qkv(t=MANY, s=2, d=3, e=1), mask=open_somewhere(MANY, 2))
     yield trial("many keys", **qkv(t=2, s=MANY, d=2, e=1))
     yield trial("many sequences", **qkv(MANY, t=1, s=2, d=2, e=1), mask=open_somewhere(1, 2))
@@ -751,6 +820,32 @@ def a_very_negative_number(q, k, v, mask=None):
 
 
 @scaled_dot_product.mistake(
+    "In float16 your fill raises an error: numbers end at 65,504 there, and −1e9 or −9e15 does not fit in. −∞ exists in every "
+    "float dtype: `masked_fill(~mask, -torch.inf)`."
+)
+def too_large_for_half(q, k, v, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        weights = scores.masked_fill(~mask, -9e15).softmax(-1).masked_fill(~mask, 0)
+    return weights @ v, weights
+
+
+@scaled_dot_product.mistake(
+    "Masked scores were filled with a number that other scores can fall below, such as −1e4. Where they do, the masked keys "
+    "take all the weight, and putting it to 0 afterwards leaves nothing. Only −∞ is below every score."
+)
+def not_low_enough(q, k, v, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        weights = scores.masked_fill(~mask, -1e4).softmax(-1).masked_fill(~mask, 0)
+    return weights @ v, weights
+
+
+@scaled_dot_product.mistake(
     "The mask came after the softmax alone, so the weights that remain no longer add up to 1. Mask the scores *before* it."
 )
 def masks_after_the_softmax(q, k, v, mask=None):
@@ -803,7 +898,7 @@ def _decode(function, arguments):
         return step(ids)
 
     result = apply(function, arguments | {"step": recorded})
-    return {"result": collect(result), "what step was given": given}
+    return {"result": collect(result), "lists given to step": given}
 
 
 @exercise(
@@ -851,7 +946,9 @@ def greedy_decode(rng):
     yield trial("other start and end tokens", **case(said(3, 7), 8, 12, sos=11, eos=8))
     yield trial("end token 0", **case(said(2), 6, eos=0))
     yield trial("the same id again and again", **case([5, 5, 5], 7))
+    yield trial("the start token comes again", **case([4, 1, 6], 7))
     yield trial("logits in float16, all negative", **case(said(3), 6, kind="float16"))
+    yield trial("logits in bfloat16", **case(said(3), 6, kind="bfloat16"))
     yield trial("logits are whole numbers", **case(said(3), 6, kind="int64"))
     yield trial("logits with gradients, float64", **case(said(3), 6, kind="float64"))
 
@@ -868,6 +965,14 @@ def _greedy(step, ids, eos, length):
 def keeps_sos(step, sos, eos, max_length):
     ids = _greedy(step, [sos], eos, max_length)
     return [sos, *[one for one in ids[1:] if one != eos]]
+
+
+@greedy_decode.mistake(
+    "You left out every `sos`. Only the one in front was given and not said; one that `step` says later is an id like any "
+    "other."
+)
+def drops_each_sos(step, sos, eos, max_length):
+    return [one for one in _greedy(step, [sos], eos, max_length) if one not in (sos, eos)]
 
 
 @greedy_decode.mistake("The end token is still there. It ends the answer, but is not part of it.")
@@ -941,29 +1046,36 @@ def _draw(function, arguments):
     rows, v = logits.shape
     before = collect(arguments)
 
-    def drawn(seed, logits):
-        generator = torch.Generator().manual_seed(seed)
+    def drawn(generator, logits):
         return apply(function, arguments | {"logits": logits, "generator": generator})
 
-    once = drawn(1, logits)
+    def seeded(seed):
+        return torch.Generator().manual_seed(seed)
+
+    once = drawn(seeded(1), logits)
     changed = {} if _identical(before["logits"], collect(logits)) else {"logits": collect(logits)}
     one = collect(once)
     if not isinstance(once, torch.Tensor) or once.shape != (rows,) or once.is_floating_point():
         return {"result": one, "changed": changed}
     many = logits.repeat_interleave(DRAWS, dim=0)
     state = torch.get_rng_state()
-    first = drawn(2, many)
-    few = logits.repeat_interleave(50, dim=0)
-    again, once_more, other = drawn(2, few), drawn(2, few), drawn(3, few)
+    first = drawn(seeded(2), many)
+    few, generator = logits.repeat_interleave(50, dim=0), seeded(2)
+    start, later, again, other = (drawn(one, few) for one in (generator, generator, seeded(2), seeded(3)))
     untouched = torch.equal(state, torch.get_rng_state())
+
+    def like_the_start(ids):
+        return "the same ids" if torch.equal(start, ids) else "other ids"
+
     counts = torch.stack([torch.bincount(ids, minlength=v) for ids in first.view(rows, DRAWS).long()])
     return {
         "result": one if arguments["k"] == 1 else torch.zeros_like(one),
         "ids that occur in each row": [row.nonzero()[:, 0].tolist() for row in counts],
         "share of each id in 6,000 draws": counts.float() / DRAWS,
-        "the same seed gives the same ids": torch.equal(again, once_more),
-        "another seed gives other ids": not torch.equal(again, other),
-        "random numbers of other code are left alone": untouched,
+        "draw with the same seed again": like_the_start(again),
+        "draw with another seed": like_the_start(other),
+        "second draw from one generator": like_the_start(later),
+        "random state that other code shares": "left alone" if untouched else "changed",
         "changed": changed,
     }
 
@@ -994,6 +1106,11 @@ def sample_top_k(rng):
     yield trial("all ids", logits=rows(2, 4), k=4, temperature=1.0)
     yield trial("a high temperature", logits=rows(2, 5), k=3, temperature=20.0)
     yield trial("a low temperature", logits=10 * rows(2, 5), k=4, temperature=0.2)
+    yield trial(
+        "rows of different spread", logits=rows(3, 5) * torch.tensor([[1.0], [4.0], [0.1]]), k=3, temperature=1.0
+    )
+    cold = rows(2, 5) + torch.tensor([[4.0], [-6.0]])  # over 0.01 both leave the range of float32 under exp
+    yield trial("a temperature near 0", logits=cold, k=3, temperature=0.01)
     far = rows(2, 6) - 40
     yield trial("negative logits", logits=far, k=3, temperature=1.5)
     ruled_out = rows(2, 5)
@@ -1063,6 +1180,27 @@ def uses_the_shared_generator(logits, k, temperature, generator):
     return largest.indices.gather(1, _multinomial((largest.values / temperature).softmax(1), None))[:, 0]
 
 
+@sample_top_k.mistake(
+    "The generator is only asked for its seed: a new one that starts from it draws the same ids at every call. Pass on the one "
+    "that you were given, so that a second call goes on where the first has stopped."
+)
+def starts_anew_each_time(logits, k, temperature, generator):
+    largest = logits.topk(k)
+    anew = torch.Generator().manual_seed(generator.initial_seed())
+    return largest.indices.gather(1, _multinomial((largest.values / temperature).softmax(1), anew))[:, 0]
+
+
+@sample_top_k.mistake(
+    "All rows are drawn with the probabilities of the first one. Each row has its own: give `multinomial` the whole (b, k) "
+    "table, and let it draw one place in each row."
+)
+def probabilities_of_the_first_row(logits, k, temperature, generator):
+    largest = logits.topk(k)
+    first = (largest.values[0] / temperature).softmax(0)
+    places = torch.multinomial(first, len(logits), replacement=True, generator=generator)
+    return largest.indices.gather(1, places[:, None])[:, 0]
+
+
 @sample_top_k.mistake("The result has shape (b, 1): `multinomial` keeps an axis for the draws. Remove it: `[:, 0]`.")
 def keeps_an_axis(logits, k, temperature, generator):
     largest = logits.topk(k)
@@ -1121,6 +1259,20 @@ def bleu(rng):
     phonemes = [["HH", "AH0", "L", "OW1", "Z"], ["W", "ER1", "L", "D"]]
     yield trial(
         "phonemes of several letters", predicted=[["HH", "AH0", "L", "OW1"], ["W", "ER1", "L", "D"]], targets=phonemes
+    )
+    yield trial(
+        "symbols of another pair's target",
+        predicted=[list("abcdx"), list("efghy")],
+        targets=[list("abcdy"), list("efghx")],
+    )
+    yield trial("[1, 11] and [11, 1] are two 2-grams", predicted=[[1, 11, 2, 3, 4, 5]], targets=[[11, 1, 2, 3, 4, 5]])
+    yield trial(
+        "['a', 'bc'] and ['ab', 'c'] are two 2-grams", predicted=[["a", "bc", *"defg"]], targets=[["ab", "c", *"defg"]]
+    )
+    yield trial(
+        "['a b', 'c'] and ['a', 'b c'] are two 2-grams",
+        predicted=[["a b", "c", *"defg"]],
+        targets=[["a", "b c", *"defg"]],
     )
 
 
@@ -1187,6 +1339,18 @@ def mean_over_pairs(predicted, targets):
     return sum(scores) / len(scores)
 
 
+@bleu.mistake(
+    "The n-grams of all predictions were put into one heap, and those of all targets into another. An n-gram is found only in "
+    "the target of *its own* prediction: count pair by pair, then sum the counts."
+)
+def one_heap(predicted, targets):
+    shares = []
+    for n in range(1, 5):
+        ours, theirs = (sum((_grams(one, n) for one in many), Counter()) for many in (predicted, targets))
+        shares.append((ours & theirs).total() / ours.total() if ours else 0.0)
+    return math.prod(shares) ** 0.25 * _brevity(predicted, targets)
+
+
 @bleu.mistake("The root is missing. The geometric mean of four numbers is the *fourth root* of their product.")
 def product_only(predicted, targets):
     return math.prod(_precisions(predicted, targets)) * _brevity(predicted, targets)
@@ -1221,7 +1385,7 @@ def _force(function, arguments):
         gradients = torch.autograd.grad(loss.sum(), [model.table, model.words], allow_unused=True)
     targets = arguments["targets"]
     return {
-        "what the model was given": given,
+        "calls of the model": given,
         "result": collect(loss),
         "gradients of the model": collect(gradients),
         "changed": {} if torch.equal(before, targets) else {"targets": collect(targets)},
@@ -1304,6 +1468,16 @@ def zeros_in_the_mean(model, words, targets, sos, pad):
 
 
 @teacher_forced_loss.mistake(
+    "Inputs and axes are right, and padding is left out. But you averaged each sequence, and then the averages: a target in a "
+    "short sequence weighs more. Sum over everything, and divide once."
+)
+def means_of_sequences(model, words, targets, sos, pad):
+    losses = F.cross_entropy(_forced(model, words, F.pad(targets, (1, -1), value=sos)), targets, reduction="none")
+    real = targets != pad
+    return (torch.where(real, losses, 0).sum(1) / real.sum(1)).mean()
+
+
+@teacher_forced_loss.mistake(
     "The model is given the right inputs, but padding counts as something to predict. Leave it out of the sum and of the "
     "divisor."
 )
@@ -1316,10 +1490,21 @@ def learns_padding(model, words, targets, sos, pad):
 LAYERS = ("query", "key", "value", "out")
 
 
+def _described(layer):
+    """A linear layer in words, so that a fault reads "expected '6 → 6, with bias', got '6 → 6, without bias'"."""
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if not isinstance(weight, torch.Tensor) or weight.ndim != 2:
+        return "no linear layer" if layer is None else type(layer).__name__
+    return f"{weight.shape[1]} → {weight.shape[0]}, with{'out' if bias is None else ''} bias"
+
+
 def _run_attention(function, arguments):
     """Fill the layers with the trial's weights, run them, and report the result and the gradients."""
     dim, heads, weights, biases, x = (arguments[name] for name in ("dim", "heads", "weights", "biases", "x"))
     model = apply(function, {"dim": dim, "heads": heads}).to(x.dtype)
+    layers = {name: _described(getattr(model, name, None)) for name in LAYERS}
+    if any(layer != f"{dim} → {dim}, with bias" for layer in layers.values()):
+        return {"layers": layers}
     with torch.no_grad():
         for name, weight, bias in zip(LAYERS, weights, biases, strict=True):
             layer = getattr(model, name)
@@ -1327,8 +1512,13 @@ def _run_attention(function, arguments):
             layer.bias.copy_(bias)
     before, x = x.clone(), x.requires_grad_()
     result = model(x) if arguments["mask"] is None else model(x, arguments["mask"])
-    evidence = {"result": collect(result), "changed": {} if torch.equal(before, x) else {"x": collect(x)}}
-    if isinstance(result, torch.Tensor) and result.requires_grad:
+    evidence = {
+        "layers": layers,
+        "result": collect(result),
+        "changed": {} if torch.equal(before, x) else {"x": collect(x)},
+    }
+    if isinstance(result, torch.Tensor) and result.requires_grad and not result.isnan().any():
+        # of NaN each way has other gradients, and no mistake would be recognised by them
         leaves = [x, *(getattr(model, name).weight for name in LAYERS)]
         gradients = torch.autograd.grad(_weighted_sum(result), leaves, allow_unused=True)
         evidence["gradients"] = collect(dict(zip(("x", *LAYERS), gradients, strict=True)))
@@ -1381,6 +1571,10 @@ def MultiHeadAttention(rng):
     yield trial("one sequence may attend nowhere", **case(2, 3, 4, 2, dark))
     yield trial("one position", **case(3, 1, 4, 2))
     yield trial("float64", **case(2, 3, 6, 3, open_somewhere(2, 3, 3), dtype=torch.float64))
+    low = case(2, 4, 6, 2, _one_key_hidden(4, 4), dtype=torch.float64)
+    low["weights"][:2, ::3] = 0  # the first feature of each head shifts all scores alike, and so no weight
+    low["biases"][0, ::3], low["biases"][1, ::3] = 5e5, -1.0
+    yield trial("scores near −290,000", **low)
 
 
 class _Layers(nn.Module):
@@ -1425,6 +1619,27 @@ class CutsWithoutSwapping(_Layers):
 
 
 @MultiHeadAttention.mistake(
+    "(b, t, dim) was reshaped straight to (b, heads, t, d), and back the same way, which mixes positions and features. Reshape "
+    "to (b, t, heads, d) and swap two axes; on the way back, swap them first."
+)
+class NeverSwaps(CutsWithoutSwapping.implementation):
+    def forward(self, x, mask=None):
+        return self.out(self.found(x, mask).reshape(x.shape))
+
+
+@MultiHeadAttention.mistake(
+    "The features were dealt out to the heads one by one. Each head gets a *run* of dim / heads features: reshape to "
+    "(b, t, heads, d), with the heads before d."
+)
+class DealsOutFeatures(_Layers):
+    def split(self, x):
+        return x.unflatten(-1, (-1, self.heads)).movedim(-1, 1)
+
+    def forward(self, x, mask=None):
+        return self.out(self.found(x, mask).movedim(1, -1).flatten(2))
+
+
+@MultiHeadAttention.mistake(
     "The heads were put together without swapping the axes back: (b, heads, t, d) was reshaped to (b, t, dim) as it lay. "
     "Transpose to (b, t, heads, d) first."
 )
@@ -1453,6 +1668,31 @@ class IgnoresTheMask(_Layers):
 class TurnsTheMaskRound(_Layers):
     def forward(self, x, mask=None):
         return self.out(self.found(x, None if mask is None else ~mask).movedim(1, 2).flatten(2))
+
+
+@MultiHeadAttention.mistake(
+    "Your layers have no bias. Each of the four is `nn.Linear(dim, dim)`, which has one unless `bias=False` is written."
+)
+class LayersWithoutBias(_Layers):
+    def __init__(self, dim, heads):
+        super().__init__(dim, heads)
+        for name in LAYERS:
+            setattr(self, name, nn.Linear(dim, dim, bias=False))
+
+
+@MultiHeadAttention.mistake(
+    "The masked scores are filled with a number that other scores can fall below, such as −1e4. Where they do, the masked "
+    "positions take all the weight. Only −∞ is below every score."
+)
+class NotLowEnough(_Layers):
+    def found(self, x, mask):
+        q, k, v = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        if mask is None:
+            return F.scaled_dot_product_attention(q, k, v)
+        return not_low_enough.implementation(q, k, v, mask if mask.ndim == 2 else mask[:, None])[0]
+
+    def forward(self, x, mask=None):
+        return self.out(self.found(x, mask).movedim(1, 2).flatten(2))
 
 
 @MultiHeadAttention.mistake("The last layer is missing: what the heads found, side by side, goes through `out`.")

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import sys
+import weakref
 
 import torch
 from torch import nn
@@ -24,15 +25,18 @@ SHORTCUTS = {
 """The modules of torch that take derivatives of functions, and the names under which learners know them."""
 
 
-def without_a_trace(point, *, watch=False):
-    """A probe for functions of f and a point: the result, and what the call leaves behind at the point.
+def without_a_trace(point, *, watch=False, graph=True, reference=None):
+    """A probe for functions of a point: the result, its graph, and what the call leaves behind at the point.
 
     point: the argument that may not change, nor its requires_grad, nor its grad.
-    watch: also report which of SHORTCUTS called f.
+    watch: also report which of SHORTCUTS called f. graph: whether the graph of the result is reported.
+    reference: another way to the result. Where it is given, the graph of a wrong result, or of one that was reached in
+    a way that is watched, is left out: so a known mistake is recognised with a graph and without.
     """
 
     def probe(function, arguments):
         x, results, through = arguments[point], [], set()
+        right = collect(reference(**arguments)) if reference else None
         if watch:
             arguments["f"] = _noting_callers(arguments["f"], through)
 
@@ -43,11 +47,13 @@ def without_a_trace(point, *, watch=False):
 
         evidence = call(kept, arguments)
         parts = [part for one in results for part in (one if isinstance(one, tuple) else (one,))]
-        evidence["carries a graph"] = any(part.requires_grad for part in parts if isinstance(part, torch.Tensor))
-        evidence[f"{point}.requires_grad afterwards"] = x.requires_grad
-        evidence[f"{point}.grad afterwards"] = collect(x.grad) if x.is_leaf else None
         if watch:
-            evidence["f was differentiated by"] = sorted(through) or ["your own code"]
+            evidence["way to the derivative"] = f"by {' and '.join(sorted(through)) or 'your own code'}"
+        if graph and (not reference or (not through and difference(right, evidence["result"], "result") is None)):
+            attached = any(part.requires_grad for part in parts if isinstance(part, torch.Tensor))
+            evidence["graph of the result"] = "still attached" if attached else "none"
+        evidence[f"requires_grad of {point} afterwards"] = x.requires_grad
+        evidence[f"grad of {point} afterwards"] = collect(x.grad) if x.is_leaf else None
         return evidence
 
     return probe
@@ -149,7 +155,12 @@ def keeps_the_tuple(f, x):
     return value.item(), torch.autograd.grad(value, leaf)
 
 
+FORWARD_MODE = "It is what forward mode is made of: `torch.autograd.forward_ad`, `torch.func.jvp` and the like. "
 BY_HAND = "The exercise is to derive it by hand."
+
+
+def _mse_slope(w, X, y):
+    return _slope(lambda w: (X @ w - y).square().mean(), w)
 
 
 @exercise(
@@ -161,7 +172,8 @@ BY_HAND = "The exercise is to derive it by hand."
         "The error of row i contains w_k only in X[i, k] w_k. So each error is multiplied by its own X[i, k], and summed.",
         "Shapes: errors (n,), X (n, d), gradient (d,). Which product sums over n?",
     ],
-    forbidden=dict.fromkeys(("backward", "grad"), BY_HAND),
+    probe=without_a_trace("w", reference=_mse_slope),
+    forbidden={"backward": BY_HAND, "grad": BY_HAND, "_make_dual": FORWARD_MODE + BY_HAND},
 )
 def mse_gradient(rng):
     """Trials for 2/n sum_i (X w - y)[i] X[i, k]."""
@@ -179,6 +191,7 @@ def mse_gradient(rng):
         X=100 * rng.normal(5, 2, dtype=float64),
         y=rng.normal(5, dtype=float64),
     )
+    yield trial("w requires gradients", w=_leaf(rng.normal(3), rng.normal(3)), X=rng.normal(4, 3), y=rng.normal(4))
 
 
 @mse_gradient.mistake("The derivative of a square is *twice* the error: a factor of 2 is missing.")
@@ -217,6 +230,17 @@ def multiplies_the_means(w, X, y):
     return 2 * (X @ w - y).mean() * X.mean(dim=0)
 
 
+@mse_gradient.mistake(
+    "The numbers are right, but if w requires gradients, so does your result: it keeps the graph of your formula. Compute with "
+    "`w.detach()`."
+)
+def keeps_the_graph_of_w(w, X, y):
+    return 2 * (X @ w - y) @ X / len(y)
+
+
+FROM_VALUES = "The exercise is to estimate it from values of f alone."
+
+
 @exercise(
     points=2,
     level=1,
@@ -226,8 +250,8 @@ def multiplies_the_means(w, X, y):
         "f(x + step) − f(x − step) is the change over a distance of 2 · eps.",
         "Rows of `eps * torch.eye(x.numel())`, reshaped to x's shape, are such steps. Do not forget x's dtype.",
     ],
-    probe=without_a_trace("x", watch=True),
-    forbidden=dict.fromkeys(("backward", "grad"), "The exercise is to estimate it from values of f alone."),
+    probe=without_a_trace("x", watch=True, graph=False),
+    forbidden={"backward": FROM_VALUES, "grad": FROM_VALUES, "_make_dual": FORWARD_MODE + FROM_VALUES},
 )
 def numerical_gradient(rng):
     """Trials for central differences, in float64, where the step is large against the rounding."""
@@ -438,18 +462,35 @@ def moves_x0(f, x0, lr, steps):
 
 
 def frozen_parts(function, arguments):
-    """A probe for `freeze`: the returned names, and which parameters still learn, with the gradients that reach them."""
+    """A probe for `freeze`: the returned names, which parameters still learn, and whether anything else has changed."""
     model = arguments["model"]
-    before = collect(model)
+    before, parameters = collect(model), dict(model.named_parameters())
+    modes, stored = _modes(model), _stored_gradients(model)
     evidence = {"result": collect(apply(function, arguments))}
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     evidence["parameters that still learn"] = list(learning)
     loss = sum((p.square().sum() for p in model.parameters()), torch.zeros((), requires_grad=True))
     gradients = torch.autograd.grad(loss, list(learning.values())) if learning else ()
-    evidence["their gradients"] = collect(dict(zip(learning, gradients, strict=True)))
-    evidence["values changed"] = difference(before, collect(model), "model", exact=True) is not None
+    evidence["gradients of those parameters"] = collect(dict(zip(learning, gradients, strict=True)))
+    now = dict(model.named_parameters())
+    same = {
+        "values of the model": difference(before, collect(model), "model", exact=True) is None,
+        # An optimiser that was made before goes on training the objects that it was given.
+        "parameter objects of the model": list(now) == list(parameters) and all(now[n] is parameters[n] for n in now),
+        "training or evaluation mode of the modules": modes == _modes(model),
+        "grad of the parameters": difference(stored, _stored_gradients(model), "grad", exact=True) is None,
+    }
+    evidence |= {name: "as before" if unchanged else "changed" for name, unchanged in same.items()}
     evidence["prefixes afterwards"] = collect(arguments["prefixes"])
     return evidence
+
+
+def _modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def _stored_gradients(model):
+    return collect({name: parameter.grad for name, parameter in model.named_parameters()})
 
 
 @exercise(
@@ -483,6 +524,8 @@ def freeze(rng):
         )
         for name, parameter in layers.named_parameters():
             parameter.requires_grad_(name not in already_frozen)
+            parameter.grad = rng.normal(*parameter.shape)
+        layers.head.eval()
         return layers
 
     yield trial("one part of the model", model=model(), prefixes=["head"])
@@ -539,6 +582,15 @@ def misspells_the_attribute(model, prefixes):
     for name, parameter in model.named_parameters():
         if name.startswith(tuple(prefixes)):
             parameter.require_grad = False
+    return _matching(model, prefixes)
+
+
+@freeze.mistake(
+    "The names are right, but `eval()` freezes nothing: it changes how layers such as dropout compute, and all parameters go "
+    "on learning. Switch off `requires_grad`, and leave the mode as it is."
+)
+def evaluates_instead(model, prefixes):
+    model.eval()
     return _matching(model, prefixes)
 
 
@@ -648,13 +700,13 @@ def forward_and_back(function, arguments):
     x = arguments["x"].requires_grad_()
     before = collect(x)
     result = function.apply(x)
-    evidence = {"result": collect(result), "gradient": None, "gradient of (round(3x))²": None}
+    changed = {} if torch.equal(before, x) else {"x": collect(x)}
+    evidence = {"result": collect(result), "changed": changed, "gradient": None, "gradient of (round(3x))²": None}
     if isinstance(result, torch.Tensor) and result.requires_grad:
         weights = fixed_weights(result)
         evidence["gradient"] = collect(torch.autograd.grad(result, x, weights, allow_unused=True)[0])
         squares = function.apply(3 * x).square()
         evidence["gradient of (round(3x))²"] = collect(torch.autograd.grad(squares, x, weights, allow_unused=True)[0])
-    evidence["changed"] = {} if torch.equal(before, x) else {"x": collect(x)}
     return evidence
 
 
@@ -751,6 +803,20 @@ class RoundsHalvesUp(torch.autograd.Function):
         return gradient
 
 
+@RoundSTE.mistake(
+    "`round_` works in place, and `detach()` shares x's memory: the caller's x was rounded as well. `round`, without the "
+    "underscore, makes a new tensor."
+)
+class RoundsInPlace(_Rounds):
+    @staticmethod
+    def forward(x):
+        return x.detach().round_()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
 @RoundSTE.mistake("The fraction was cut off: 1.9 became 1. Round to the nearest whole number.")
 class CutsOff(torch.autograd.Function):
     @staticmethod
@@ -766,6 +832,10 @@ class CutsOff(torch.autograd.Function):
         return gradient
 
 
+def _gradient_of_each(loss, w, x, y):
+    return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(w.detach(), x, y)
+
+
 @exercise(
     points=2,
     level=2,
@@ -776,6 +846,7 @@ class CutsOff(torch.autograd.Function):
         "sample?",
         "`None` in `in_dims` stands for an argument that is the same for all samples: the weights.",
     ],
+    probe=without_a_trace("w", reference=_gradient_of_each),
     vectorised=True,
 )
 def per_sample_gradients(rng):
@@ -808,6 +879,9 @@ def per_sample_gradients(rng):
         y=rng.normal(3, dtype=float64),
     )
     yield trial("many samples", loss=linear, w=rng.normal(2), x=rng.normal(MANY, 2), y=rng.normal(MANY))
+    yield trial(
+        "w requires gradients", loss=linear, w=_leaf(rng.normal(3), rng.normal(3)), x=rng.normal(4, 3), y=rng.normal(4)
+    )
 
 
 def _one_by_one(loss, w, x, y):
@@ -849,7 +923,16 @@ def samples_last(loss, w, x, y):
     return _one_by_one(loss, w, x, y).movedim(0, -1)
 
 
+@per_sample_gradients.mistake(
+    "The numbers are right, but if w requires gradients, so does your result: `torch.func.grad` can be differentiated again, "
+    "and keeps the graph for it. Pass `w.detach()`."
+)
+def keeps_the_graph_of_the_weights(loss, w, x, y):
+    return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(w, x, y)
+
+
 NO_BACKWARD = "The exercise is to build it from torch.autograd.grad, which returns gradients instead of storing them."
+NO_FORWARD = "The exercise is to build it from torch.autograd.grad alone."
 
 
 @exercise(
@@ -863,8 +946,8 @@ NO_BACKWARD = "The exercise is to build it from torch.autograd.grad, which retur
         "Print `gradient.requires_grad` for f(x) = 5 · Σ x. Where the gradient does not depend on x, there is no second graph "
         "to walk, and the row is 0; `materialize_grads=True` gives zeros where only x is missing from the graph.",
     ],
-    probe=without_a_trace("x", watch=True),
-    forbidden={"backward": NO_BACKWARD},
+    probe=without_a_trace("x", watch=True, graph=False),
+    forbidden={"backward": NO_BACKWARD, "_make_dual": FORWARD_MODE + NO_FORWARD},
 )
 def hessian(rng):
     """Trials for the matrix of second derivatives."""
@@ -897,6 +980,37 @@ def _second(f, x):
 )
 def sums_the_rows(f, x):
     return _second(f, x).sum(dim=0)
+
+
+@hessian.mistake(
+    "`gradient.sum()` loses which element is which: its gradient holds the sum of each column, a vector, and it raises where f "
+    "is linear. The Hessian has one row for each element of the gradient."
+)
+def sums_the_rows_unless_linear(f, x):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad(slope.sum(), x)[0]
+
+
+@hessian.mistake(
+    "You put the sums of the columns on the diagonal. They are not the derivatives ∂²f / ∂xᵢ², and the mixed derivatives "
+    "beside the diagonal are lost. Take one element of the gradient at a time."
+)
+def sums_on_the_diagonal(f, x):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad(slope.sum(), x)[0].diag()
+
+
+@hessian.mistake(
+    "This is the diagonal alone, as a vector. From each `torch.autograd.grad(gradient[i], x)` keep the whole row, not its "
+    "element i."
+)
+def diagonal_as_a_vector(f, x):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(f(x), x, create_graph=True)
+    rows = [torch.autograd.grad(one, x, retain_graph=True)[0] for one in slope]
+    return torch.stack([row[i] for i, row in enumerate(rows)])
 
 
 @hessian.mistake(
@@ -953,6 +1067,10 @@ def by_functional(f, x):
     return torch.autograd.functional.hessian(f, x.detach())
 
 
+def _jacobian(f, x):
+    return torch.autograd.functional.jacobian(inspect.unwrap(f), x.detach())
+
+
 @exercise(
     points=3,
     level=3,
@@ -963,8 +1081,7 @@ def by_functional(f, x):
         "Two calls for any m: first Jᵀu for some u of shape (m,) with `requires_grad`, with `create_graph=True`.",
         "Jᵀu is linear in u. What is its derivative with respect to u, weighted with v?",
     ],
-    probe=without_a_trace("x", watch=True),
-    forbidden={"backward": NO_BACKWARD},
+    probe=without_a_trace("x", graph=False),
 )
 def jvp(rng):
     """Trials for the Jacobian of f at x, times v."""
@@ -990,10 +1107,6 @@ def jvp(rng):
     yield trial(
         "float64, large v", f=lambda x: x.pow(3).flip(0), x=rng.normal(3, dtype=float64), v=1e3 * rng.normal(3).double()
     )
-
-
-def _jacobian(f, x):
-    return torch.autograd.functional.jacobian(inspect.unwrap(f), x.detach())
 
 
 @jvp.mistake(
@@ -1030,16 +1143,6 @@ def normalises_v(f, x, v):
     return _jacobian(f, x) @ (v / v.norm())
 
 
-@jvp.mistake("Right, but `torch.func` did it. Build it from `torch.autograd.grad`.")
-def jvp_by_torch_func(f, x, v):
-    return torch.func.jacrev(f)(x.detach()) @ v
-
-
-@jvp.mistake("Right, but `torch.autograd.functional` did it. Build it from `torch.autograd.grad`.")
-def jvp_by_functional(f, x, v):
-    return torch.autograd.functional.jacobian(f, x.detach()) @ v
-
-
 def penalty_and_its_gradients(function, arguments):
     """A probe for `gradient_penalty`: the penalty, its gradients for the critic's parameters, and what is left behind."""
     critic, x = arguments["critic"], arguments["x"]
@@ -1052,13 +1155,16 @@ def penalty_and_its_gradients(function, arguments):
 
     evidence = call(kept, arguments)
     parameters = dict(critic.named_parameters())
-    evidence["gradients of the critic's parameters"] = None
+    gradients = dict.fromkeys(parameters)
     if isinstance(results[0], torch.Tensor) and results[0].requires_grad and results[0].ndim == 0:
-        gradients = torch.autograd.grad(results[0], list(parameters.values()), allow_unused=True)
-        evidence["gradients of the critic's parameters"] = collect(dict(zip(parameters, gradients, strict=True)))
-    evidence["parameter.grad afterwards"] = collect({name: p.grad for name, p in parameters.items()})
-    evidence["x.requires_grad afterwards"] = x.requires_grad
-    evidence["x.grad afterwards"] = collect(x.grad)
+        found = torch.autograd.grad(results[0], list(parameters.values()), allow_unused=True)
+        gradients = dict(zip(parameters, found, strict=True))
+    reached = [name for name, gradient in gradients.items() if gradient is not None]
+    evidence["parameters that gradients of the penalty reach"] = ", ".join(reached) or "none"
+    evidence["gradients of the critic's parameters"] = collect(gradients)
+    evidence["grad of the parameters afterwards"] = collect({name: p.grad for name, p in parameters.items()})
+    evidence["requires_grad of x afterwards"] = x.requires_grad
+    evidence["grad of x afterwards"] = collect(x.grad)
     return evidence
 
 
@@ -1110,7 +1216,7 @@ def _row_gradients(critic, x):
 
 @gradient_penalty.mistake(
     "The number is right, but the penalty cannot teach: without `create_graph=True` the gradient is a constant, and no "
-    "gradient of the penalty reaches the critic's parameters."
+    "gradient of the penalty reaches the critic's parameters. `requires_grad_()` afterwards does not join what was cut."
 )
 def penalty_without_a_graph(critic, x):
     return (_row_gradients(critic, x).norm(dim=1) - 1).square().mean().detach()
@@ -1154,6 +1260,57 @@ def sums_over_rows(critic, x):
     return (_row_gradients(critic, x).norm(dim=1) - 1).square().sum()
 
 
+RIDGE_TOLERANCE = (1e-9, 1e-11)
+
+LONG_RUN, MANY_NODES = 80, 120
+"""The steps of a long fit, and more nodes of a graph than two of its steps have. 80 steps have at least 160."""
+
+
+class _GraphSize(TorchFunctionMode):
+    """Notes the largest number of graph nodes that the tensors of the running code keep alive at one time."""
+
+    def __init__(self):
+        super().__init__()
+        self.tensors, self.calls, self.largest = {}, 0, 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in (result, *args):  # of `losses[i] = loss` the first argument keeps the graph
+            if isinstance(tensor, torch.Tensor) and tensor.grad_fn is not None:
+                self.tensors[id(tensor)] = weakref.ref(tensor)
+        self.calls += 1
+        if self.calls % 20 == 0:
+            self.largest = max(self.largest, self._nodes())
+        return result
+
+    def _nodes(self):
+        self.tensors = {key: one for key, one in self.tensors.items() if one() is not None}
+        waiting, seen = [tensor.grad_fn for one in self.tensors.values() if (tensor := one()) is not None], set()
+        while waiting:
+            node = waiting.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                waiting += [before for before, _ in node.next_functions]
+        return len(seen)
+
+
+def fit_and_its_memory(function, arguments):
+    """A probe for `fit_ridge`: the result, and of a long run with a right result, how much of the graphs was in memory.
+
+    The graphs of a wrong result are left out, so that a known mistake is recognised whatever it keeps.
+    """
+    if arguments["steps"] < LONG_RUN:
+        return call(function, arguments)
+    right = collect(_fit(**arguments))
+    size = _GraphSize()
+    with size:
+        evidence = call(function, arguments)
+    if difference(right, evidence["result"], "result", RIDGE_TOLERANCE) is None:
+        many = size.largest > MANY_NODES
+        evidence["graphs in memory during the run"] = "those of many steps" if many else "those of one step at a time"
+    return evidence
+
+
 @exercise(
     points=3,
     level=3,
@@ -1163,7 +1320,8 @@ def sums_over_rows(critic, x):
         "Set decay to 100. Does w change? What does `.item()` hand over, and what does it leave behind?",
         "What is in `losses`, and what does each of its entries keep alive?",
     ],
-    tolerance=(1e-9, 1e-11),
+    probe=fit_and_its_memory,
+    tolerance=RIDGE_TOLERANCE,
 )
 def fit_ridge(rng):
     """Trials for a line fitted by gradient descent on mean squared error + decay · w²."""
@@ -1179,9 +1337,10 @@ def fit_ridge(rng):
     yield trial("no steps", **line(3, decay=1.0, lr=0.1, steps=0))
     yield trial("one point", **line(1, decay=0.5, lr=0.1, steps=3))
     yield trial("a learning rate of 0", **line(4, decay=1.0, lr=0.0, steps=2))
+    yield trial("a long run", **line(2, decay=0.1, lr=0.01, steps=LONG_RUN))
 
 
-def _fit(x, y, decay, lr, steps, pile_up=False, cut=False, keep=False, decay_b=False, late=False, dtype=None):
+def _fit(x, y, decay, lr, steps, pile_up=(), cut=False, keep=False, hoard=False, decay_b=False, late=False, dtype=None):
     w, b = (torch.zeros((), dtype=dtype or x.dtype, requires_grad=True) for _ in range(2))
     losses, total = [], [0.0, 0.0]
 
@@ -1192,14 +1351,15 @@ def _fit(x, y, decay, lr, steps, pile_up=False, cut=False, keep=False, decay_b=F
     for _ in range(steps):
         loss = loss_now()
         slopes = torch.autograd.grad(loss, (w, b))
-        total = [a + s for a, s in zip(total, slopes, strict=True)] if pile_up else slopes
+        total = [slope + (total[i] if i in pile_up else 0) for i, slope in enumerate(slopes)]
         with torch.no_grad():
             w -= lr * total[0]
             b -= lr * total[1]
-        losses.append(loss_now() if late else loss)
+        noted = loss_now() if late else loss
+        losses.append(noted if keep or hoard else noted.item())
     if keep:
         return w, b, losses
-    return w.item(), b.item(), [loss.item() for loss in losses]
+    return w.item(), b.item(), [float(loss) for loss in losses]
 
 
 @fit_ridge.mistake(
@@ -1207,7 +1367,23 @@ def _fit(x, y, decay, lr, steps, pile_up=False, cut=False, keep=False, decay_b=F
     "to zero, before each `backward`."
 )
 def still_piles_up(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, pile_up=True)
+    return _fit(x, y, decay, lr, steps, pile_up=(0, 1))
+
+
+@fit_ridge.mistake(
+    "w is cleared, but the gradients of b still pile up: `b.grad` is the sum of all gradients so far. Clear both before each "
+    "`backward`."
+)
+def b_still_piles_up(x, y, decay, lr, steps):
+    return _fit(x, y, decay, lr, steps, pile_up=(1,))
+
+
+@fit_ridge.mistake(
+    "The numbers are right, but the graphs of all steps stay in memory until the end. A loss that is kept as a tensor keeps "
+    "its graph: append `loss.item()` in each step. So does a w that was computed from the last w outside `no_grad`."
+)
+def items_at_the_end(x, y, decay, lr, steps):
+    return _fit(x, y, decay, lr, steps, hoard=True)
 
 
 @fit_ridge.mistake(
@@ -1245,7 +1421,7 @@ def fits_in_float32(x, y, decay, lr, steps):
 
 @fit_ridge.mistake("This is the program as it was given, with all its faults. Print `w.grad` in the second step.")
 def ridge_as_given(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, pile_up=True, cut=True, keep=True)
+    return _fit(x, y, decay, lr, steps, pile_up=(0, 1), cut=True, keep=True)
 
 
 MANY_CALLS = 10_000
@@ -1273,20 +1449,21 @@ def an_expression(function, arguments):
     torch_calls = _NotingTorch()
     with torch_calls:
         leaves = [function(number) for number in arguments["inputs"]]
-        evidence = {"grad before": [_number(leaf.grad) for leaf in leaves]}
+        evidence = {"grad of the new leaves": [_number(leaf.grad) for leaf in leaves]}
         results = arguments["expression"](*leaves)
         results = results if isinstance(results, tuple) else (results,)
-        evidence["data"] = [_number(result.data) for result in results]
+        evidence["data of the results"] = [_number(result.data) for result in results]
         for place, result in enumerate([*results, results[0]]):
             calls = _count_calls(result.backward)
-            name = f"grad after backward() on result {place + 1}" if place < len(results) else "grad after one more"
-            evidence[name if len(results) > 1 or place else "grad"] = [_number(leaf.grad) for leaf in leaves]
+            which = f"backward() on result {place + 1}" if len(results) > 1 else "backward()"
+            name = f"grad of the leaves after {which if place < len(results) else 'one more backward()'}"
+            evidence[name] = [_number(leaf.grad) for leaf in leaves]
             if not place:
                 evidence["work of backward()"] = (
                     "in proportion to the graph" if calls <= MANY_CALLS else f"more than {MANY_CALLS:,} calls"
                 )
         evidence["data of the leaves afterwards"] = [_number(leaf.data) for leaf in leaves]
-    evidence["functions of torch"] = sorted(torch_calls.calls)
+    evidence["functions of torch that you call"] = ", ".join(sorted(torch_calls.calls)) or "none"
     return evidence
 
 

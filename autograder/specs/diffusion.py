@@ -5,7 +5,6 @@ import math
 import tempfile
 import warnings
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +15,21 @@ from autograder.exercise import exercise, trial
 from autograder.probe import apply, call
 
 
-def _despite_warnings(probe):
-    """The same probe, also where warnings are errors: schedulers of diffusers set off one of NumPy's."""
+def _quietly(probe):
+    """The same probe without warnings: of NumPy about diffusers, and of diffusers about what known mistakes do."""
 
     @functools.wraps(probe)
     def quiet(function, arguments):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return probe(function, arguments)
+        from diffusers.utils import logging
+
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return probe(function, arguments)
+        finally:
+            logging.set_verbosity(verbosity)
 
     return quiet
 
@@ -33,17 +39,14 @@ def _kept(rng, steps, dtype=torch.float32):
     return (1 - rng.uniform(steps, low=0.02, high=0.9 / math.sqrt(steps))).cumprod(0).to(dtype)
 
 
-class Output(NamedTuple):
-    """What a model of diffusers returns, as far as a sampler needs it."""
-
-    sample: torch.Tensor
-
-
 class Denoiser(torch.nn.Module):
     """A small stand-in for a UNet: it takes the same call, and its output depends on every part of its input.
 
-    Its dropout shows whether it runs in eval mode; `recorded` keeps whether gradients were recorded at each call.
+    Its dropout shows whether it runs in eval mode; `recorded` keeps whether gradients were recorded at each call, and
+    `modes` the mode that it was in.
     """
+
+    dtype, device = torch.float32, torch.device("cpu")
 
     def __init__(self, weights: torch.Tensor, classes: torch.Tensor | None = None):
         super().__init__()
@@ -51,10 +54,14 @@ class Denoiser(torch.nn.Module):
         self.classes = None if classes is None else torch.nn.Parameter(classes)  # (11,)
         self.dropout = torch.nn.Dropout(0.5)
         self.recorded: list[bool] = []
+        self.modes: list[str] = []
 
     def forward(self, sample, timestep, class_labels=None, return_dict=True):
         """A prediction of the shape of `sample`, (b, ...), for one timestep or one per sample."""
+        from diffusers.models.unets.unet_2d import UNet2DOutput
+
         self.recorded.append(torch.is_grad_enabled())
+        self.modes.append(_mode(self))
         ones = [1] * (sample.ndim - 1)
         own, neighbour, time, shift = self.weights
         t = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1, *ones)
@@ -62,7 +69,11 @@ class Denoiser(torch.nn.Module):
         if self.classes is not None:
             y = y + self.classes[class_labels].reshape(-1, *ones) * (1 + 0.3 * sample)
         y = self.dropout(y.tanh())
-        return Output(y) if return_dict else (y,)
+        return UNet2DOutput(sample=y) if return_dict else (y,)
+
+
+def _mode(module):
+    return "training" if module.training else "eval"
 
 
 def _denoiser(rng, classes=False, training=False):
@@ -315,7 +326,7 @@ def inference_timesteps(rng):
     yield trial("1000 and 50", train_steps=1000, steps=50)
     yield trial("steps that do not divide", train_steps=1000, steps=7)
     yield trial("more than half of them", train_steps=10, steps=6)
-    yield trial("all of them", train_steps=12, steps=12)
+    yield trial("all of them", train_steps=120, steps=120)
     yield trial("one step", train_steps=100, steps=1)
     steps = rng.integer(3, 9)
     yield trial("any numbers", train_steps=steps * rng.integer(20, 40) + rng.integer(1, steps), steps=steps)
@@ -551,6 +562,21 @@ def takes_the_last_for_clean(x_t, eps, t, t_prev, alphas_cumprod):
     return before.sqrt() * (x_t - (1 - kept).sqrt() * eps) / kept.sqrt() + (1 - before).sqrt() * eps
 
 
+@ddim_step.mistake("t_prev = 0 is a step like any other: only −1 means the clean picture. Ask `t_prev >= 0`.")
+def takes_step_zero_for_clean(x_t, eps, t, t_prev, alphas_cumprod):
+    kept = alphas_cumprod[t]
+    before = alphas_cumprod[t_prev] if t_prev > 0 else torch.ones_like(kept)
+    return before.sqrt() * (x_t - (1 - kept).sqrt() * eps) / kept.sqrt() + (1 - before).sqrt() * eps
+
+
+@ddim_step.mistake("Fresh noise is drawn. DDIM puts the *predicted* noise back, at its new size: it draws nothing.")
+def draws_noise(x_t, eps, t, t_prev, alphas_cumprod):
+    kept = alphas_cumprod[t]
+    before = alphas_cumprod[t_prev] if t_prev >= 0 else torch.ones_like(kept)
+    x0 = (x_t - (1 - kept).sqrt() * eps) / kept.sqrt()
+    return before.sqrt() * x0 + (1 - before).sqrt() * torch.randn_like(x_t)
+
+
 @ddim_step.mistake("Whatever t_prev is, this goes to t − 1. DDIM may jump: use ᾱ of t_prev.")
 def always_goes_one_step(x_t, eps, t, t_prev, alphas_cumprod):
     kept = alphas_cumprod[t]
@@ -581,9 +607,12 @@ def clamps_the_estimate(x_t, eps, t, t_prev, alphas_cumprod):
     return before.sqrt() * x0 + (1 - before).sqrt() * eps
 
 
+@_quietly
 def _loss_and_gradients(function, arguments):
-    """The loss, what the call changed, and the gradients that the loss sends to the network's parameters."""
+    """The loss, what the call changed, the modes of the network, and the gradients, added to those that were there."""
     unet, returned = arguments["unet"], []
+    for parameter in unet.parameters():
+        parameter.grad = torch.ones_like(parameter)
 
     def keep(**given):
         returned.append(apply(function, given))
@@ -593,7 +622,10 @@ def _loss_and_gradients(function, arguments):
     loss = returned[0]
     if isinstance(loss, torch.Tensor) and loss.requires_grad and loss.numel() == 1:
         loss.backward()
-    return evidence | {"gradients": collect({name: p.grad for name, p in unet.named_parameters()})}
+    return evidence | {
+        "modes of the network": sorted({*unet.modes, _mode(unet)}),
+        "gradients": collect({name: p.grad for name, p in unet.named_parameters()}),
+    }
 
 
 @exercise(
@@ -610,10 +642,12 @@ def _loss_and_gradients(function, arguments):
 def denoising_loss(rng):
     """Trials for the mean squared error between the noise and its prediction, with some labels dropped."""
 
-    def arguments(drop, *shape, steps=10):
+    def arguments(drop, *shape, steps=10, training=False):
         b = shape[0]
+        unet = _denoiser(rng, classes=True, training=training)
+        unet.dropout.p = 0.0  # two passes over parts of the batch are as right as one over all of it
         return {
-            "unet": _denoiser(rng, classes=True),
+            "unet": unet,
             "x0": rng.uniform(*shape, low=-1, high=1),
             "labels": rng.permutation(10)[:b],
             "t": rng.permutation(steps)[:b],
@@ -622,7 +656,8 @@ def denoising_loss(rng):
             "alphas_cumprod": _kept(rng, steps),
         }
 
-    yield trial("some labels dropped", **arguments([True, False, False, True], 4, 1, 3, 5))
+    yield trial("some labels dropped", **arguments([True, False, False, False], 4, 1, 3, 5))
+    yield trial("a network that trains", **arguments([False, True, False], 3, 1, 2, 4, training=True))
     yield trial("no label dropped", **arguments([False] * 3, 3, 2, 4, 2))
     yield trial("every label dropped", **arguments([True] * 3, 3, 1, 2, 2))
     yield trial("a batch of one", **arguments([False], 1, 3, 2, 3))
@@ -667,6 +702,23 @@ def shows_the_clean_picture(unet, x0, labels, t, noise, drop, alphas_cumprod):
 
 
 @denoising_loss.mistake(
+    "No gradient reaches the network: its prediction must not stand under `torch.no_grad()`, nor be detached."
+)
+def cuts_the_graph(unet, x0, labels, t, noise, drop, alphas_cumprod):
+    kept = alphas_cumprod[t][:, None, None, None]
+    with torch.no_grad():
+        eps = unet(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t, class_labels=labels.masked_fill(drop, 10)).sample
+    return F.mse_loss(eps, noise)
+
+
+@denoising_loss.mistake("The network trains: leave it in the mode that it came in. Without dropout it learns worse.")
+def calls_eval(unet, x0, labels, t, noise, drop, alphas_cumprod):
+    kept = alphas_cumprod[t][:, None, None, None]
+    labels = labels.masked_fill(drop, 10)
+    return F.mse_loss(unet.eval()(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t, class_labels=labels).sample, noise)
+
+
+@denoising_loss.mistake(
     "`labels[drop] = 10` writes into the caller's labels. `labels.masked_fill(drop, 10)` makes new ones."
 )
 def overwrites_the_labels(unet, x0, labels, t, noise, drop, alphas_cumprod):
@@ -679,21 +731,18 @@ def _scheduler(name):
     """A scheduler of diffusers with few and coarse training steps, so that rounding stays small."""
     import diffusers
 
-    options = {"clip_sample": False} if name in ("DDPMScheduler", "DDIMScheduler") else {}
+    # With "leading" Euler's first noise depends on the number of steps, as an early look at it shows.
+    options = {"timestep_spacing": "leading"} if name == "EulerDiscreteScheduler" else {"clip_sample": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return getattr(diffusers, name)(num_train_timesteps=12, beta_start=0.02, beta_end=0.2, **options)
 
 
-@_despite_warnings
+@_quietly
 def _with_gradients_recorded(function, arguments):
-    """What the call returns and changes, whether the network recorded gradients, and the mode that it was left in."""
-    unet = arguments["unet"]
+    """What the call returns and changes, and whether the network recorded gradients."""
     evidence = call(function, arguments)
-    return evidence | {
-        "gradients recorded": any(unet.recorded),
-        "mode afterwards": "training" if unet.training else "eval",
-    }
+    return evidence | {"gradients recorded": any(arguments["unet"].recorded)}
 
 
 @exercise(
@@ -702,7 +751,7 @@ def _with_gradients_recorded(function, arguments):
     minutes=15,
     hints=[
         "Write the four lines of the loop for DDIM first: the factors for Euler are 1 there.",
-        "Remember `unet.training` before `unet.eval()`, and give it back with `unet.train(mode)`.",
+        "The whole loop stands under `torch.no_grad()`.",
         "`scheduler.step` gets the x that was *not* scaled.",
         "Only at the very end: `(x / 2 + 0.5).clamp(0, 1)`.",
     ],
@@ -712,9 +761,9 @@ def _with_gradients_recorded(function, arguments):
 def sample(rng):
     """Trials for the sampling loop with a network without labels and a scheduler of diffusers."""
 
-    def arguments(name, shape, steps, training=False):
+    def arguments(name, shape, steps):
         return {
-            "unet": _denoiser(rng, training=training),
+            "unet": _denoiser(rng),
             "scheduler": _scheduler(name),
             "shape": shape,
             "steps": steps,
@@ -724,7 +773,7 @@ def sample(rng):
     yield trial("DDIM", **arguments("DDIMScheduler", (2, 1, 4, 4), 3))
     yield trial("DDPM draws at each step", **arguments("DDPMScheduler", (2, 2, 3, 4), 4))
     yield trial("Euler scales its input", **arguments("EulerDiscreteScheduler", (3, 1, 4, 5), 3))
-    yield trial("the network comes in training mode", **arguments("DDIMScheduler", (2, 1, 3, 5), 2, training=True))
+    yield trial("two steps", **arguments("DDIMScheduler", (2, 1, 3, 5), 2))
     yield trial("one step", **arguments("DDIMScheduler", (1, 1, 4, 6), 1))
 
 
@@ -740,54 +789,26 @@ def _loop(unet, scheduler, x, generator, scale=True):
     "x was still in [−1, 1] when it was clamped, so its dark half was cut off. First (x + 1) / 2, then clamp."
 )
 def does_not_shift(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
-    unet.train(training)
     return x.clamp(0, 1)
 
 
 @sample.mistake("A sampler overshoots: some values lie outside [0, 1]. Clamp them.")
 def does_not_clamp_the_sample(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
-    unet.train(training)
     return x / 2 + 0.5
-
-
-@sample.mistake(
-    "In training mode the network drops activations at random. Call `unet.eval()` first, and restore its mode."
-)
-def samples_in_training_mode(unet, scheduler, shape, steps, generator):
-    scheduler.set_timesteps(steps)
-    x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
-    return (x / 2 + 0.5).clamp(0, 1)
-
-
-@sample.mistake(
-    "The network came in training mode, and you left it in eval mode: the caller's next epoch trains wrongly."
-)
-def leaves_it_in_eval_mode(unet, scheduler, shape, steps, generator):
-    unet.eval()
-    scheduler.set_timesteps(steps)
-    x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
-    return (x / 2 + 0.5).clamp(0, 1)
 
 
 @sample.mistake(
     "Gradients are recorded at every step: memory grows with the steps. Put the loop under `torch.no_grad()`."
 )
 def records_gradients(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         x = scheduler.step(unet(scheduler.scale_model_input(x, t), t).sample, t, x, generator=generator).prev_sample
-    unet.train(training)
     return (x / 2 + 0.5).clamp(0, 1)
 
 
@@ -796,56 +817,62 @@ def records_gradients(unet, scheduler, shape, steps, generator):
     "`generator=generator` too."
 )
 def forgets_the_generator(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, None)
-    unet.train(training)
     return (x / 2 + 0.5).clamp(0, 1)
 
 
 @sample.mistake("Euler counts noise in other units: without `scale_model_input` the network sees it at the wrong size.")
 def does_not_scale(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
     x = _loop(unet, scheduler, x, generator, scale=False)
-    unet.train(training)
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+@sample.mistake(
+    "`init_noise_sigma` was read too early: with Euler it depends on the number of steps. Call `set_timesteps` first."
+)
+def looks_at_sigma_first(unet, scheduler, shape, steps, generator):
+    x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+    scheduler.set_timesteps(steps)
+    x = _loop(unet, scheduler, x, generator)
     return (x / 2 + 0.5).clamp(0, 1)
 
 
 @sample.mistake("Euler starts with more noise than DDIM: multiply the first x by `scheduler.init_noise_sigma`.")
 def starts_too_quietly(unet, scheduler, shape, steps, generator):
-    training = unet.training
-    unet.eval()
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator), generator)
-    unet.train(training)
     return (x / 2 + 0.5).clamp(0, 1)
 
 
-@_despite_warnings
+def _public(config):
+    """A scheduler's configuration without what the library itself notes in it when it is saved."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+@_quietly
 def _swapped(function, arguments):
     """What the new pipeline is made of, and what the old one still holds."""
     pipeline = arguments["pipeline"]
     parts, scheduler = dict(pipeline.components), pipeline.scheduler
-    before = dict(scheduler.config)
+    before = _public(scheduler.config)
     new = apply(function, arguments)
     new.scheduler.set_timesteps(4)
     names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
     return {
         "class": type(new).__name__,
-        "another pipeline": new is not pipeline,
+        "returned pipeline": "another object" if new is not pipeline else "the same object",
         "components": {name: type(part).__name__ for name, part in sorted(new.components.items())},
         "configuration": {name: collect(new.scheduler.config[name]) for name in names},
         "alphas_cumprod": collect(new.scheduler.alphas_cumprod),
         "timesteps": [float(t) for t in new.scheduler.timesteps],
-        "not copied": {name: new.components[name] is part for name, part in parts.items() if name != "scheduler"},
-        "the old pipeline": {
+        "shared parts": {name: new.components[name] is part for name, part in parts.items() if name != "scheduler"},
+        "old pipeline": {
             "kept its scheduler": pipeline.scheduler is scheduler,
             "scheduler": type(pipeline.scheduler).__name__,
-            "configuration changed": before != dict(scheduler.config),
+            "configuration": "as before" if before == _public(scheduler.config) else "changed",
         },
     }
 
@@ -880,7 +907,9 @@ def with_scheduler(rng):
     two, three = _pipelines()
 
     def options(steps):
-        return {"num_train_timesteps": steps, "beta_start": rng.number(1e-4, 1e-2), "beta_end": rng.number(0.05, 0.3)}
+        # A spacing that is set, since classes differ in their default, and `from_config` keeps what is set only.
+        betas = {"beta_start": rng.number(1e-4, 1e-2), "beta_end": rng.number(0.05, 0.3)}
+        return {"num_train_timesteps": steps, "timestep_spacing": "trailing", **betas}
 
     old = diffusers.DDPMScheduler(**options(40), beta_schedule="scaled_linear", prediction_type="v_prediction")
     yield trial(
@@ -892,7 +921,7 @@ def with_scheduler(rng):
         "a pipeline of three parts gets Euler",
         pipeline=three(
             unet=_denoiser(rng),
-            encoder=torch.nn.Linear(2, 3),
+            encoder=_denoiser(rng),
             scheduler=diffusers.DDIMScheduler(**options(100)),
         ),
         scheduler_class=diffusers.EulerDiscreteScheduler,
@@ -969,14 +998,15 @@ def denoise(rng):
     yield trial("a single training step", **arguments(1, 1, 1, 1, 2, 3))
 
 
-def _ddim(unet, x, alphas_cumprod, steps, levels=None, jump=None, root=True, fresh=False):
+def _ddim(unet, x, alphas_cumprod, steps, levels=None, jump=None, root=True, fresh=False, clean=False, graph=False):
     """The sampler of the prompt with some of its faults."""
     stride = len(alphas_cumprod) // steps
-    with torch.no_grad():
+    with torch.set_grad_enabled(graph):
         for t in levels or range(len(alphas_cumprod) - stride, -1, -stride):
             eps, kept = unet(x, t).sample, alphas_cumprod[t]
             to = t - (jump or stride)
-            before = alphas_cumprod[to] if to >= 0 or jump else torch.ones(())
+            at_end = t == 0 if clean else to < 0 and not jump
+            before = torch.ones(()) if at_end else alphas_cumprod[to]
             x0 = (x - ((1 - kept).sqrt() if root else 1 - kept) * eps) / kept.sqrt()
             x = before.sqrt() * x0 + (1 - before).sqrt() * (torch.randn_like(x) if fresh else eps)
     return x
@@ -996,6 +1026,18 @@ def goes_upwards(unet, x, alphas_cumprod, steps):
 )
 def goes_one_step_down(unet, x, alphas_cumprod, steps):
     return _ddim(unet, x, alphas_cumprod, steps, jump=1)
+
+
+@denoise.mistake(
+    "The step goes to t − 1, but the next one visited is t − stride: each step must end where the next one begins."
+)
+def goes_one_step_down_until_clean(unet, x, alphas_cumprod, steps):
+    return _ddim(unet, x, alphas_cumprod, steps, jump=1, clean=True)
+
+
+@denoise.mistake("Gradients are recorded at every step: memory grows with the steps. Put the loop under `no_grad`.")
+def records_a_graph(unet, x, alphas_cumprod, steps):
+    return _ddim(unet, x, alphas_cumprod, steps, graph=True)
 
 
 @denoise.mistake("One root is still missing: the noise stands in x times √(1 − ᾱ), so that is what to take away.")
@@ -1040,7 +1082,7 @@ def _tiny_unet(rng, channels, size):
     return unet.eval()
 
 
-@_despite_warnings
+@_quietly
 def _pipeline_run(make, arguments):
     """The pipeline's pictures, its components, and its pictures after it was saved and loaded."""
     from diffusers.utils import logging
@@ -1057,16 +1099,19 @@ def _pipeline_run(make, arguments):
     logging.disable_progress_bar()
     try:
         pipeline = apply(make, {"unet": arguments["unet"], "scheduler": arguments["scheduler"]})
-        evidence = {"first": pictures(pipeline, arguments["num_inference_steps"])}
+        evidence = {
+            "pictures": pictures(pipeline, arguments["num_inference_steps"]),
+            "registered modules": sorted({"unet", "scheduler"} & set(pipeline.config)),
+        }
         with tempfile.TemporaryDirectory() as folder:
             try:
                 pipeline.save_pretrained(folder)
                 loaded = type(pipeline).from_pretrained(folder)
             except Exception as error:
-                return evidence | {"saved and loaded": f"raised {type(error).__name__}"}
-            evidence["components"] = {name: type(part).__name__ for name, part in sorted(loaded.components.items())}
-            evidence["saved and loaded"] = pictures(loaded, 1)
-        evidence["labels"] = collect(arguments["labels"])
+                return evidence | {"saved pipeline": f"raised {type(error).__name__}"}
+            evidence["saved pipeline"] = {name: type(part).__name__ for name, part in sorted(loaded.components.items())}
+            evidence["pictures after loading"] = pictures(loaded, 1)
+        evidence["labels afterwards"] = collect(arguments["labels"])
         return evidence
     finally:
         if bars:
@@ -1101,6 +1146,7 @@ def FashionPipeline(rng):
 
     yield trial("two labels, DDIM", **arguments("DDIMScheduler", [3, 8], 2, 2.5))
     yield trial("DDPM draws at each step", **arguments("DDPMScheduler", [9, 0, 5], 2, 1.5, channels=2))
+    yield trial("guidance below 1", **arguments("DDIMScheduler", [4, 7], 1, 0.5))
     yield trial("Euler, one picture", **arguments("EulerDiscreteScheduler", [6], 2, 3.0, size=6))
 
 
@@ -1113,6 +1159,9 @@ def _wrong(flaw):
             super().__init__()
             if flaw == "not registered":
                 self.parts = {"unet": unet, "scheduler": scheduler}
+            elif flaw == "half registered":
+                self.register_modules(unet=unet)
+                self.scheduler = scheduler
             else:
                 self.register_modules(unet=unet, scheduler=scheduler)
 
@@ -1128,7 +1177,8 @@ def _wrong(flaw):
                     none = torch.full_like(labels, 0 if flaw == "zero" else 10)
                     a, b = unet(seen, t, class_labels=labels).sample, unet(seen, t, class_labels=none).sample
                     base = a if flaw in ("unguided", "from the label") else b
-                    eps = base if flaw == "unguided" else base + guidance_scale * (a - b)
+                    guided = flaw != "unguided" and not (flaw == "above 1" and guidance_scale <= 1)
+                    eps = base + guidance_scale * (a - b) if guided else a
                     own = None if flaw == "generator" else generator
                     x = scheduler.step(eps, t, x, generator=own).prev_sample
             x = x if flaw == "range" else x / 2 + 0.5
@@ -1143,6 +1193,22 @@ def _wrong(flaw):
 )
 def does_not_register(unet, scheduler):
     return _wrong("not registered")(unet, scheduler)
+
+
+@FashionPipeline.mistake(
+    "Only one of the two parts is registered: `save_pretrained` forgets the other. "
+    "`self.register_modules(unet=unet, scheduler=scheduler)` remembers both."
+)
+def registers_one_of_two(unet, scheduler):
+    return _wrong("half registered")(unet, scheduler)
+
+
+@FashionPipeline.mistake(
+    "Guidance is left out for scales up to 1, as programs for Stable Diffusion do to save time. Between 0 and 1 it mixes "
+    "the two predictions, and 0 means the one without a label."
+)
+def guides_above_one_only(unet, scheduler):
+    return _wrong("above 1")(unet, scheduler)
 
 
 @FashionPipeline.mistake(

@@ -15,7 +15,7 @@ from torch import nn
 from autograder.compare import difference
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call
+from autograder.probe import WrongSignature, apply, call, fixed_weights
 
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>"]
 WORDS = [f"{consonant}{vowel}" for consonant in "bdfgklmn" for vowel in "aeiou"]
@@ -31,7 +31,7 @@ def _transformers():
     return transformers
 
 
-def _tokenizer(rng, side="right", special=True, types=False, max_length=1000):
+def _tokenizer(rng, side="right", special=True, types=False, max_length=1000, pad="<pad>"):
     """A tokenizer of 40 words in random order, on whitespace; `special` puts <s> before a text and </s> after it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -45,7 +45,7 @@ def _tokenizer(rng, side="right", special=True, types=False, max_length=1000):
     names = ["input_ids", "token_type_ids", "attention_mask"] if types else ["input_ids", "attention_mask"]
     return _transformers().PreTrainedTokenizerFast(
         tokenizer_object=model,
-        pad_token="<pad>",
+        pad_token=pad,
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
@@ -103,6 +103,14 @@ def call_for_mapping(function, arguments):
     return call(plain, arguments)
 
 
+def call_and_look_at_settings(function, arguments):
+    """Like `call_for_mapping`, and what the tokenizer would do for its next user."""
+    evidence = call_for_mapping(function, arguments)
+    tokenizer = arguments["tokenizer"]
+    names = ("model_max_length", "padding_side", "truncation_side")
+    return evidence | {"settings of the tokenizer afterwards": {name: getattr(tokenizer, name) for name in names}}
+
+
 @exercise(
     points=1,
     level=1,
@@ -112,7 +120,7 @@ def call_for_mapping(function, arguments):
         "`padding=True` pads to the longest of the list; `truncation=True` together with `max_length` cuts.",
         'Without `return_tensors="pt"` the values are nested lists.',
     ],
-    probe=call_for_mapping,
+    probe=call_and_look_at_settings,
 )
 def encode(rng):
     """Trials for the tokenizer's dictionary of tensors."""
@@ -170,6 +178,15 @@ def leaves_out_special_tokens(tokenizer, texts, max_length):
 )
 def cuts_characters(tokenizer, texts, max_length):
     return tokenizer([text[:max_length] for text in texts], padding=True, return_tensors="pt")
+
+
+@encode.mistake(
+    "The tokenizer's own `model_max_length` was changed, so it cuts its next texts too. `max_length` is an argument of the "
+    "call."
+)
+def changes_the_tokenizer(tokenizer, texts, max_length):
+    tokenizer.model_max_length = max_length
+    return tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
 
 
 @exercise(
@@ -501,14 +518,15 @@ def normalises_columns(query, corpus, k):
 
 
 def call_for_dataset(function, arguments):
-    """The rows of the data set that comes back, and whether the tokenizer had lists of texts."""
+    """The rows of the data set that comes back, its classes' names, and whether the tokenizer had lists of texts."""
     import datasets
 
     base = _transformers().PreTrainedTokenizerBase
-    original, one_at_a_time = base.__call__, []
+    original, counts = base.__call__, []
 
     def counting(self, *texts, **settings):
-        one_at_a_time.append(isinstance(texts[0] if texts else settings.get("text"), str))
+        given = texts[0] if texts else settings.get("text")
+        counts.append(1 if isinstance(given, str) else len(given))
         return original(self, *texts, **settings)
 
     bars = datasets.are_progress_bars_disabled()
@@ -519,9 +537,17 @@ def call_for_dataset(function, arguments):
     finally:
         if not bars:
             datasets.enable_progress_bars()
+    classes = {}
     if isinstance(result, datasets.Dataset):
+        labels = {name: kind for name, kind in result.features.items() if isinstance(kind, datasets.ClassLabel)}
+        classes = {name: list(kind.names) for name, kind in labels.items()}
         result = dict(result.with_format(None)[:])
-    return {"result": collect(result), "one text at a time": any(one_at_a_time)}
+    several = len(arguments["dataset"]) > 1  # a single row comes in a list of one
+    return {
+        "result": collect(result),
+        "names of the classes": collect(classes),
+        "way to give the texts": "one at a time" if several and counts and max(counts) == 1 else "in lists",
+    }
 
 
 @exercise(
@@ -537,7 +563,7 @@ def call_for_dataset(function, arguments):
 )
 def tokenize_dataset(rng):
     """Trials for the tokenizer's columns in place of the text."""
-    from datasets import Dataset
+    from datasets import ClassLabel, Dataset, Features, Value
 
     texts = _texts(rng, 3, 1, 5, 2)
     labels, sources = rng.integers(0, 3, 4).tolist(), ["shop", "film", "shop", "food"]
@@ -546,8 +572,12 @@ def tokenize_dataset(rng):
     long = Dataset.from_dict({"stars": [rng.number(1, 5), 2.5], "text": _texts(rng, 9, 2)})
     short_memory = _tokenizer(rng, special=False, side="left", types=True, max_length=6)
     yield trial("texts longer than the tokenizer's maximum", dataset=long, tokenizer=short_memory)
-    alone = Dataset.from_dict({"text": _texts(rng, 2)})
-    yield trial("text alone, one row", dataset=alone, tokenizer=_tokenizer(rng, max_length=20))
+    kinds = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})  # a cast would draw a bar
+    columns = {"text": _texts(rng, 2, 4, 1), "label": rng.integers(0, 2, 3).tolist()}
+    named = Dataset.from_dict(columns, features=kinds)
+    yield trial("labels with names", dataset=named, tokenizer=_tokenizer(rng))
+    one = Dataset.from_dict({"text": _texts(rng, 2), "label": [1]})
+    yield trial("one row", dataset=one, tokenizer=_tokenizer(rng, max_length=20))
 
 
 def _mapped(dataset, tokenizer, remove="text", batched=True, **settings):
@@ -585,10 +615,20 @@ def keeps_long_texts(dataset, tokenizer):
 
 
 @tokenize_dataset.mistake(
-    "Right, but the tokenizer had one text per call, which is many times slower: `map(…, batched=True)`."
+    "Right, but the tokenizer had one text per call, which is many times slower. `map(…, batched=True)` gives it 1000 at a "
+    "time, unless `batch_size` says less."
 )
 def one_row_at_a_time(dataset, tokenizer):
     return _mapped(dataset, tokenizer, batched=False)
+
+
+@tokenize_dataset.mistake(
+    "The rows are right, but this is a new data set: `from_dict` does not know that the labels had names. Change the given "
+    "one, by `map`."
+)
+def builds_a_new_one(dataset, tokenizer):
+    columns = {name: list(dataset[name]) for name in dataset.column_names if name != "text"}
+    return type(dataset).from_dict(columns | dict(tokenizer(list(dataset["text"]), truncation=True)))
 
 
 @exercise(
@@ -714,10 +754,10 @@ def call_and_watch(function, arguments):
     model.register_forward_pre_hook(look, with_kwargs=True)
     evidence = call(function, arguments)
     return evidence | {
-        "computed in training mode": any(modes),
-        "recorded gradients": any(recording),
-        "more than 32 texts at once": max(sizes) > 32,
-        "in training mode afterwards": all(module.training for module in model.modules()),
+        "training mode during the call": any(modes),
+        "recording of gradients": any(recording),
+        "size of the batches": "more than 32 texts" if max(sizes) > 32 else "at most 32 texts",
+        "training mode afterwards": all(module.training for module in model.modules()),
     }
 
 
@@ -860,8 +900,8 @@ def call_then_change_state(function, arguments):
     return {
         "result": collect(result),
         "model": collect(model),
-        "what the model's own tensors hold": collect(held),
-        "changed in state": changed,
+        "model's original tensors": collect(held),
+        "list of changed tensors in state": changed,
     }
 
 
@@ -900,6 +940,15 @@ def load_matching(rng):
     mixed = state(weight=(2, 3), bias=(2,))
     mixed["bias"] = mixed["bias"].double()
     yield trial("another dtype", model=rng.fill(nn.Linear(3, 2)), state=mixed)
+    passing = nn.Linear(2, 3)
+    passing.register_buffer("positions", torch.arange(3.0), persistent=False)
+    saved = state(weight=(3, 2), positions=(3,))
+    yield trial("a buffer that is not saved", model=rng.fill(passing), state=saved)
+    tied = nn.Sequential(nn.Embedding(4, 3), nn.Tanh(), nn.Linear(3, 4))
+    tied[2].weight = tied[0].weight
+    shared = rng.normal(4, 3)
+    twice = {"0.weight": shared, "2.weight": shared.clone()}  # equal, so that it does not matter which comes last
+    yield trial("one weight under two names", model=rng.fill(tied), state=twice)
 
 
 def _lists(model, state):
@@ -963,7 +1012,25 @@ def forgets_the_buffers(model, state):
 
 
 @load_matching.mistake(
-    "The model now *shares* its tensors with the checkpoint, and an optimizer would still hold the old ones. Copy in place."
+    "`named_parameters` and `named_buffers` are not quite the entries of `state_dict()`: they give a shared weight one name, "
+    "and hold buffers that are never saved."
+)
+def joins_parameters_and_buffers(model, state):
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    common = own.keys() & state.keys()
+    fitting = {name for name in common if own[name].shape == state[name].shape}
+    with torch.no_grad():
+        for name in fitting:
+            own[name].copy_(state[name])
+    return {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "mismatched": sorted(common - fitting),
+    }
+
+
+@load_matching.mistake(
+    "The model now *shares* its tensors with the checkpoint, and an optimiser would still hold the old ones. Copy in place."
 )
 def takes_the_tensors(model, state):
     fitting, lists = _lists(model, state)
@@ -1005,6 +1072,8 @@ def perplexity(rng):
     yield trial("two tokens", model=llama(), tokenizer=_tokenizer(rng, special=False), text=_texts(rng, 2)[0])
     yield trial("all equally probable", model=llama(0.0), tokenizer=_tokenizer(rng), text=_texts(rng, 4)[0])
     yield trial("a long text", model=llama(0.3), tokenizer=_tokenizer(rng, side="left"), text=_texts(rng, 40)[0])
+    padded_with_ends = _tokenizer(rng, pad="</s>")
+    yield trial("the end token is the padding token", model=llama(), tokenizer=padded_with_ends, text=_texts(rng, 4)[0])
 
 
 def _loss(model, tokenizer, text, shift=1, reduction="mean"):
@@ -1047,6 +1116,16 @@ def averages_perplexities(model, tokenizer, text):
     return _loss(model, tokenizer, text, reduction="none").exp().mean().item()
 
 
+@perplexity.mistake(
+    "Tokens that equal the padding token were left out. One text has no padding, and with many models the end token has the "
+    "same number: every token counts."
+)
+def leaves_out_the_padding(model, tokenizer, text):
+    ids = tokenizer(text, return_tensors="pt")["input_ids"][0]
+    losses = _loss(model, tokenizer, text, reduction="none")
+    return losses[ids[1:] != tokenizer.pad_token_id].mean().exp().item()
+
+
 class _Bag(nn.Module):
     """A small classifier with the outputs of the library's: the mean of the word vectors, then two layers."""
 
@@ -1067,15 +1146,16 @@ class _Bag(nn.Module):
 
 
 def train_and_look(function, arguments):
-    """The result, the model's weights and modes, and the learning rate, after the epoch."""
+    """The result, the model's weights and modes, and the learning rate, after the epoch; the batches, if changed."""
     evidence = call(function, arguments)
     model, optimizer = arguments["model"], arguments["optimizer"]
-    evidence.pop("changed")  # the model is meant to change
+    changed = evidence.pop("changed")  # the model is meant to change
     return {
         "result": evidence["result"],
         "weights": collect(dict(model.state_dict())),
         "training mode": model.modes,
         "learning rate": optimizer.param_groups[0]["lr"],
+        "changed": {name: value for name, value in changed.items() if name == "batches"},
     }
 
 
@@ -1085,7 +1165,7 @@ def train_and_look(function, arguments):
     minutes=15,
     hints=[
         "Go through the loop line by line and say what each line is for. Which two lines undo each other's work?",
-        "The order is: forward, clear the old gradients, backward, step of the optimizer, step of the scheduler.",
+        "The order is: forward, clear the old gradients, backward, step of the optimiser, step of the scheduler.",
         "What does the model take for text where `attention_mask` is missing?",
         "The mean of the batches' losses gives a short batch too much weight. Count the sentences.",
         "`model.eval()` switches dropout off.",
@@ -1117,15 +1197,15 @@ def finetune_epoch(rng):
     yield trial("old gradients in the model", **setting([(3, 4), (3, 2)], stale=True))
     yield trial("one batch", **setting([(2, 3)], steps=4))
     yield trial("the rate reaches 0", **setting([(2, 3), (3, 5), (2, 2), (2, 4)], steps=3))
+    once = setting([(4, 3), (4, 5), (2, 4)])
+    yield trial("batches from a generator", **once | {"batches": (one for one in once["batches"])})
 
 
-def _epoch(
-    model, batches, optimizer, scheduler, mode=True, mask=True, clear=True, per_batch=True, weigh=True, early=False
-):
+def _epoch(model, batches, optimizer, scheduler, mode=True, mask=True, clear=True, per_batch=True, early=False):
     model.train(mode)
     total, count = 0.0, 0
     for batch in batches:
-        weight = len(batch["labels"]) if weigh else 1
+        weight = len(batch["labels"])
         loss = model(**(batch if mask else {name: batch[name] for name in ("input_ids", "labels")})).loss
         if clear:
             optimizer.zero_grad()
@@ -1154,7 +1234,7 @@ def forgets_the_mask(model, batches, optimizer, scheduler):
 
 
 @finetune_epoch.mistake(
-    "The gradients are cleared between `backward` and `step`, so the optimizer finds none. Clear them before `backward`."
+    "The gradients are cleared between `backward` and `step`, so the optimiser finds none. Clear them before `backward`."
 )
 def clears_too_late(model, batches, optimizer, scheduler):
     return _epoch(model, batches, optimizer, scheduler, early=True)
@@ -1182,7 +1262,7 @@ def keeps_old_gradients(model, batches, optimizer, scheduler):
 
 
 @finetune_epoch.mistake(
-    "The scheduler made one step in the whole epoch. It counts steps of the optimizer: call it after each of them."
+    "The scheduler made one step in the whole epoch. It counts steps of the optimiser: call it after each of them."
 )
 def steps_once_per_epoch(model, batches, optimizer, scheduler):
     return _epoch(model, batches, optimizer, scheduler, per_batch=False)
@@ -1192,14 +1272,65 @@ def steps_once_per_epoch(model, batches, optimizer, scheduler):
     "This is the mean over the batches, so a sentence in a short batch counts more. Weigh each loss by its sentences."
 )
 def averages_over_batches(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, weigh=False)
+    model.train()
+    total = 0.0
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total += loss.item()
+    return total / len(batches)
+
+
+@finetune_epoch.mistake(
+    "`batches` was gone through twice, to count and to train. A generator can be gone through once: count the sentences in "
+    "the same loop."
+)
+def counts_before_it_trains(model, batches, optimizer, scheduler):
+    sentences = sum(len(batch["labels"]) for batch in batches)
+    model.train()
+    total = 0.0
+    for batch in batches:
+        loss = model(**batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total += len(batch["labels"]) * loss.item()
+    return total / sentences
+
+
+@finetune_epoch.mistake(
+    '`pop` takes the labels out of the caller\'s batch for good: the next epoch has none. `batch["labels"]` reads them.'
+)
+def takes_the_labels_out(model, batches, optimizer, scheduler):
+    model.train()
+    total, count = 0.0, 0
+    for batch in batches:
+        labels = batch.pop("labels")
+        loss = model(**batch, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total, count = total + len(labels) * loss.item(), count + len(labels)
+    return total / count
 
 
 @finetune_epoch.mistake("This is the program as it was given, with all five faults.")
 def program_as_given(model, batches, optimizer, scheduler):
-    return _epoch(
-        model, batches, optimizer, scheduler, mode=False, mask=False, early=True, per_batch=False, weigh=False
-    )
+    model.eval()
+    total = 0
+    for batch in batches:
+        outputs = model(input_ids=batch["input_ids"], labels=batch["labels"])
+        outputs.loss.backward()
+        optimizer.zero_grad()
+        optimizer.step()
+        total += outputs.loss.item()
+    scheduler.step()
+    return total / len(batches)
 
 
 def build_and_run(function, arguments):
@@ -1209,18 +1340,29 @@ def build_and_run(function, arguments):
     inputs = {name: parts.pop(name) for name in ("input_ids", "attention_mask")}
     labels = parts.pop("labels")
     model = apply(function, parts)
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.head.named_parameters()}
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Linear) or head.bias is None:
+        raise WrongSignature("The attribute `head` must be one linear layer, an `nn.Linear` with bias.")
+    encoder = arguments["encoder"]
+    evidence = {
+        "encoder that the class holds": "the given one" if getattr(model, "encoder", None) is encoder else "another",
+        "shapes of the head": {name: tuple(parameter.shape) for name, parameter in head.named_parameters()},
+    }
+    if (head.weight.shape, head.bias.shape) != (weight.shape, bias.shape):
+        return evidence
     with torch.no_grad():
-        model.head.weight.copy_(weight)
-        model.head.bias.copy_(bias)
-    outputs = {"without labels": model(**inputs), "with labels": model(**inputs, labels=labels)}
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    outputs = {"output without labels": model(**inputs), "output with labels": model(**inputs, labels=labels)}
     plain = {name: dict(one) if isinstance(one, Mapping) else one for name, one in outputs.items()}
-    evidence = {"head": shapes, **collect(plain)}
-    with_labels = plain["with labels"]
-    if isinstance(with_labels, dict) and isinstance(with_labels.get("loss"), torch.Tensor):
-        with_labels["loss"].backward()
-        embedding = model.encoder.get_input_embeddings().weight
-        evidence["gradients"] = collect({"head": model.head.weight.grad, "embedding": embedding.grad})
+    evidence |= collect(plain)
+    sources = [head.weight, encoder.get_input_embeddings().weight]
+    for output, name in (("output with labels", "loss"), ("output without labels", "logits")):
+        value = plain[output].get(name) if isinstance(plain[output], dict) else None
+        gradients = [None, None]
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            gradients = torch.autograd.grad(value, sources, fixed_weights(value), allow_unused=True)
+        evidence[f"gradients of the {name}"] = collect(dict(zip(("head", "embedding"), gradients, strict=True)))
     return evidence
 
 
@@ -1335,6 +1477,23 @@ class FreezesTheEncoder(_Classifier):
         return super().hidden(ids, mask).detach()
 
 
+@SentenceClassifier.mistake(
+    "The classifier trains a copy of the encoder. Hold the one that is given: its owner goes on with it after training."
+)
+class CopiesTheEncoder(_Classifier):
+    def __init__(self, encoder, num_labels):
+        super().__init__(copy.deepcopy(encoder), num_labels)
+
+
+@SentenceClassifier.mistake(
+    "The logits were detached, so a loss that somebody else computes from them trains nothing. Return them as they are."
+)
+class DetachesTheLogits(_Classifier):
+    def forward(self, input_ids, attention_mask, labels=None):
+        outputs = super().forward(input_ids, attention_mask, labels)
+        return outputs | {"logits": outputs["logits"].detach()}
+
+
 @SentenceClassifier.mistake("A tuple came back. `Trainer` finds `loss` and `logits` in a dictionary.")
 class ReturnsATuple(_Classifier):
     def forward(self, input_ids, attention_mask, labels=None):
@@ -1358,9 +1517,9 @@ def call_and_count(function, arguments):
     model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
     evidence = call(function, arguments)
     return evidence | {
-        "tokens that the first call took": lengths[0] if lengths else None,
-        "most tokens that a later call took": max(lengths[1:], default=1),
-        "used model.generate": bool(used),
+        "number of tokens in the first call": lengths[0] if lengths else None,
+        "largest number of tokens in a later call": max(lengths[1:], default=1),
+        "use of model.generate": bool(used),
     }
 
 
@@ -1379,8 +1538,11 @@ def call_and_count(function, arguments):
 def generate(rng):
     """Trials for the greedy text: ends are chosen on the path that the model takes."""
 
-    def setting(words, limit, stop=None, special=True, layers=1):
-        """stop: at which new token to end; "list" to end at the second, by a list of numbers; None not at all."""
+    def setting(words, limit, stop=None, special=True, layers=1, end=3):
+        """stop: at which new token to end; "list" to end at the second, by a list of numbers; None not at all.
+
+        end: the special token that ends the text where stop is 1.
+        """
         model = _model(rng, "LlamaForCausalLM", num_hidden_layers=layers)
         tokenizer = _tokenizer(rng, special=special)
         prompt = _texts(rng, words)[0]
@@ -1389,10 +1551,14 @@ def generate(rng):
             path = _greedy(model, tokenizer, prompt, 2 if stop == "list" else stop)
             other = (path[-1] + 7) % 40 + 4
             model.generation_config.eos_token_id = [other, path[-1]] if stop == "list" else path[-1]
-        if stop == 1:  # the first new token changes places with </s>
-            head, pair = model.lm_head.weight.detach(), [path[0], tokenizer.eos_token_id]
+        if stop == 1:  # the first new token changes places with the special one
+            head, pair = model.lm_head.weight.detach(), [path[0], end]
             head[pair] = head[pair[::-1]]
-            model.generation_config.eos_token_id = tokenizer.eos_token_id
+            model.generation_config.eos_token_id = end
+        if stop is not None:
+            stopped, endless = (_continued(model, tokenizer, prompt, limit, ends) for ends in (_ends(model), []))
+            if _text(tokenizer, stopped) == _text(tokenizer, endless):  # then nobody would see who does not stop
+                return setting(words, limit, stop, special, layers, end)
         return {"model": model, "tokenizer": tokenizer, "prompt": prompt, "max_new_tokens": limit}
 
     yield trial("no end token", **setting(3, 5))
@@ -1401,6 +1567,7 @@ def generate(rng):
     yield trial("a list of end tokens", **setting(3, 6, stop="list"))
     yield trial("one new token", **setting(5, 1))
     yield trial("a prompt of one token", **setting(1, 4, special=False))
+    yield trial("the end token has the number 0", **setting(3, 5, stop=1, end=0))
 
 
 def _greedy(model, tokenizer, prompt, count):
@@ -1454,7 +1621,7 @@ def never_stops(model, tokenizer, prompt, max_new_tokens):
     return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, []))
 
 
-@generate.mistake("`eos_token_id` may be a list, and a number never equals a list: the text did not end. Use `in`.")
+@generate.mistake("`eos_token_id` may be a list: *any* of its numbers ends the text. Use `in`.")
 def knows_no_lists(model, tokenizer, prompt, max_new_tokens):
     end = model.generation_config.eos_token_id
     return _text(
@@ -1463,10 +1630,20 @@ def knows_no_lists(model, tokenizer, prompt, max_new_tokens):
 
 
 @generate.mistake(
-    "You ended at the tokenizer's end token. What the model was trained to end with is in `model.generation_config`."
+    "You ended at another end token than `model.generation_config.eos_token_id`. The tokenizer and `model.config` may name "
+    "others."
 )
 def asks_the_tokenizer(model, tokenizer, prompt, max_new_tokens):
     return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, [tokenizer.eos_token_id]))
+
+
+@generate.mistake("The end token may have the number 0, which Python takes for false. Ask whether it `is None`.")
+def takes_zero_for_none(model, tokenizer, prompt, max_new_tokens):
+    end = model.generation_config.eos_token_id or None
+    return _text(
+        tokenizer,
+        _continued(model, tokenizer, prompt, max_new_tokens, end if isinstance(end, list) else [end]),
+    )
 
 
 @generate.mistake("Special tokens stand in the text. `skip_special_tokens=True` leaves them out.")

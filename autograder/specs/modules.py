@@ -4,6 +4,7 @@ Classes are built with the trial's arguments, given the trial's weights, and dri
 are found by their shape or by the order in which they are used, and what is reported is the same for every right answer.
 """
 
+import copy
 import math
 import tempfile
 import warnings
@@ -16,6 +17,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from autograder.evidence import collect
@@ -67,6 +69,34 @@ def _sorted_shapes(tensors):
 @torch.no_grad()
 def _put(tensor, values):
     tensor.copy_(torch.as_tensor(values).to(tensor.dtype))
+
+
+def _as_before(same):
+    return "as before" if same else "changed"
+
+
+def _mode(module):
+    return "training" if module.training else "evaluation"
+
+
+def _start_of(draw):
+    """In a few words, what a first weight is; `draw(seed)` gives it. "random" is as it should be."""
+    weight, again, other = draw(1), draw(1), draw(2)
+    if not weight.isfinite().all():
+        return "not finite everywhere"
+    if not weight.any():
+        return "zero everywhere"
+    if weight.numel() == 1:
+        return "random"  # some ways to draw, such as an orthogonal matrix, know only 1 and -1
+    if len(weight.unique()) == 1:
+        return "one number everywhere"
+    alike = {0: "the same in all rows", 1: "the same in all columns"}
+    for axis, words in alike.items():
+        if weight.shape[axis] > 1 and weight.unique(dim=axis).shape[axis] == 1:
+            return words
+    if not torch.equal(weight, again):
+        return "another for the same seed of torch"
+    return "the same for every seed" if torch.equal(weight, other) else "random"
 
 
 # Recall
@@ -179,6 +209,7 @@ def count_parameters(rng):
     yield trial("the same layer twice", module=nn.Sequential(layer, nn.Linear(2, 3), layer))
     yield trial("no parameters", module=nn.Sequential(nn.ReLU(), nn.Flatten()))
     yield trial("all frozen", module=linear().requires_grad_(False), trainable_only=True)
+    yield trial("two layers that start alike", module=nn.Sequential(nn.LayerNorm(3), nn.ReLU(), nn.LayerNorm(3)))
 
 
 def _counted(tensors, trainable_only):
@@ -195,6 +226,18 @@ def counts_the_state(module, trainable_only=False):
 )
 def counts_shared_twice(module, trainable_only=False):
     return _counted([p for m in module.modules() for p in m.parameters(recurse=False)], trainable_only)
+
+
+@count_parameters.mistake(
+    "Two parameters with equal values were counted as one. Two fresh layers may start alike and are two all the same: "
+    "shared means the same tensor, not equal numbers."
+)
+def counts_equal_ones_once(module, trainable_only=False):
+    seen = []
+    for parameter in module.parameters():
+        if not any(torch.equal(parameter, other) for other in seen):
+            seen.append(parameter)
+    return _counted(seen, trainable_only)
 
 
 @count_parameters.mistake("This counts parameter tensors. Wanted are the numbers in them: `p.numel()`.")
@@ -228,23 +271,19 @@ def _linear_layer(function, arguments):
         return evidence
     evidence["names and shapes of the parameters"] = _shapes(module.named_parameters())
     evidence["names in the state_dict"] = sorted(module.state_dict())
-    evidence["bias is None"] = getattr(module, "bias", "missing") is None
+    evidence["attribute bias"] = "None" if getattr(module, "bias", "missing") is None else "not None"
     wanted = {"weight": [options["out_features"], options["in_features"]]}
     if options.get("bias", True):
         wanted["bias"] = [options["out_features"]]
     if evidence["names and shapes of the parameters"] != wanted:
         return evidence
-    drawn = []
-    for seed in (1, 1, 2):
+    evidence["dtypes of the parameters"] = {name: str(p.dtype) for name, p in module.named_parameters()}
+
+    def draw(seed):
         torch.default_generator.manual_seed(seed)
-        drawn.append(apply(function, options).weight.detach().clone())
-    evidence["starting weights"] = {
-        "finite": bool(drawn[0].isfinite().all()),
-        "all zero": not drawn[0].any(),
-        "different in one layer": drawn[0].numel() == 1 or len(drawn[0].unique()) > 1,
-        "equal for equal seeds": torch.equal(drawn[0], drawn[1]),
-        "equal for other seeds": torch.equal(drawn[0], drawn[2]),
-    }
+        return apply(function, options).weight.detach().clone()
+
+    evidence["first values of the weight"] = _start_of(draw)
     x = arguments["x"].clone().requires_grad_()
     module = module.to(x.dtype)
     for name, parameter in module.named_parameters():
@@ -254,7 +293,7 @@ def _linear_layer(function, arguments):
     backward(y)
     evidence["output"] = collect(y)
     evidence["gradients"] = {name: collect(p.grad) for name, p in module.named_parameters()} | {"x": collect(x.grad)}
-    evidence["x unchanged"] = torch.equal(x, arguments["x"])
+    evidence["x afterwards"] = _as_before(torch.equal(x, arguments["x"]))
     evidence["functions used that are not allowed"] = forbidden.text()
     return evidence
 
@@ -328,6 +367,26 @@ class starts_at_zero(_LinearParameters):
         nn.init.zeros_(self.weight)
 
 
+@Linear.mistake(
+    "All weights of an output are the same number, so it cannot tell its inputs apart: draw each weight by itself, "
+    "`torch.rand(out_features, in_features)`."
+)
+class one_number_per_output(_LinearParameters):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        self.weight = nn.Parameter(torch.rand(out_features, 1).expand(out_features, in_features).clone())
+
+
+@Linear.mistake(
+    "Your parameters are float64. A new layer has PyTorch's default dtype, float32, and `module.double()` is the caller's "
+    "business."
+)
+class always_float64(_LinearParameters):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        self.double()
+
+
 @Linear.mistake("The bias is made and never added.")
 class forgets_the_bias(_LinearParameters):
     def forward(self, x):
@@ -367,7 +426,7 @@ DROPOUTS = {
 
 
 def _dropout_layer(function, arguments):
-    """What can be said of a random result: the share that is kept, its factor, and that it is drawn anew."""
+    """What can be said of a random result: its pattern, the share that is kept, its factor, and that it is drawn anew."""
     p, x = arguments["p"], arguments["x"]
     forbidden = _Calls(DROPOUTS)
     module = apply(function, {"p": p})
@@ -378,10 +437,15 @@ def _dropout_layer(function, arguments):
     with forbidden:
         once, again = module(leaf), module(leaf)
     for result in (once, again):
-        if not isinstance(result, torch.Tensor) or result.shape != x.shape:
-            return evidence | {"output in training": collect(result)}
+        shape = list(result.shape) if isinstance(result, torch.Tensor) else collect(result)
+        evidence["shape of the output in training"] = shape
+        if shape != list(x.shape):
+            return evidence
     if 0 < p < 1:
         kept = once != 0
+        evidence["elements dropped together"] = _dropped_together(kept)
+        if evidence["elements dropped together"] != "none":
+            return evidence
         factors = (once / leaf).detach()[kept].double()
         _backward_ones(once)
         gradients = leaf.grad if leaf.grad is not None else torch.full_like(x, math.nan)
@@ -389,22 +453,35 @@ def _dropout_layer(function, arguments):
         evidence["smallest and largest output / input where kept"] = _ends(factors, x.dtype)
         evidence["smallest and largest gradient where kept"] = _ends(gradients[kept].double(), x.dtype)
         evidence["smallest and largest gradient where dropped"] = _ends(gradients[~kept].double(), x.dtype)
-        evidence["rows dropped whole"] = int((~kept).all(1).sum())
-        evidence["columns dropped whole"] = int((~kept).all(0).sum())
-        evidence["rows with the same elements dropped"] = len(kept) - len(kept.unique(dim=0))
-        evidence["columns with the same elements dropped"] = kept.shape[1] - kept.unique(dim=1).shape[1]
-        evidence["same elements dropped by the second call"] = torch.equal(kept, again != 0)
-        evidence["dtype"] = str(once.dtype)
+        evidence["elements dropped by the second call"] = "the same" if torch.equal(kept, again != 0) else "others"
+        evidence["dtype of the output"] = str(once.dtype)
     else:
         evidence["output in training"] = collect(once)
-    evidence["input unchanged"] = torch.equal(leaf, x)
+    if p == 0.5:
+        # 200 right calls leave one of the four numbers out with probability 1e-11.
+        few = x[:1, :3]
+        numbers = {int((module(few) == 0).sum()) for _ in range(200)}
+        evidence["numbers of zeros in 3 elements, over 200 calls"] = ", ".join(map(str, sorted(numbers)))
+    evidence["input afterwards"] = _as_before(torch.equal(leaf, x))
     module.eval()
     with forbidden:
         evidence["output in evaluation"] = collect(module(x.clone()))
     module.train()
-    evidence["elements dropped after train()"] = bool((module(x.clone()) == 0).any())
+    evidence["elements dropped after train()"] = "some" if (module(x.clone()) == 0).any() else "none"
     evidence["functions used that are not allowed"] = forbidden.text()
     return evidence
+
+
+def _dropped_together(kept):
+    """Which elements of a large matrix share their fate, where each should have its own."""
+    if kept.all() or not kept.any():
+        return "none"  # nothing or everything is dropped: the share says so
+    if len(kept.unique(dim=0)) == 1:
+        return "whole columns"
+    if kept.unique(dim=1).shape[1] == 1:
+        return "whole rows"
+    alike = len(kept.unique(dim=0)) < len(kept) or kept.unique(dim=1).shape[1] < kept.shape[1]
+    return "rows or columns that are alike" if alike else "none"
 
 
 def _backward_ones(result):
@@ -482,10 +559,32 @@ class always_drops(_DropoutProbability):
         return self.scaled(x) * self.mask(x)
 
 
-@Dropout.mistake("One mask serves all rows. Each element is dropped by itself: draw a mask of the shape of x.")
+@Dropout.mistake(
+    "One mask serves all rows, so whole columns are dropped together. Each element is dropped by itself: draw a mask of "
+    "the shape of x."
+)
 class one_mask_for_all_rows(_DropoutProbability):
     def forward(self, x):
         return self.scaled(x) * self.mask(x[0]) if self.training else x
+
+
+@Dropout.mistake("Whole rows are dropped together. Each element is dropped by itself: draw a mask of the shape of x.")
+class drops_whole_rows(_DropoutProbability):
+    def forward(self, x):
+        mask = self.mask(x.flatten(1)[:, :1]) if x.dim() > 1 else self.mask(x)
+        return self.scaled(x) * mask.reshape(-1, *[1] * (x.dim() - 1)) if self.training else x
+
+
+@Dropout.mistake(
+    "Each call drops the same number of elements. Then one element's fate depends on the others': draw for each by itself."
+)
+class drops_an_exact_number(_DropoutProbability):
+    def mask(self, x):
+        n = x.numel()
+        return (torch.randperm(n) >= round(n * self.p)).reshape(x.shape)
+
+    def forward(self, x):
+        return self.scaled(x) * self.mask(x) if self.training else x
 
 
 @Dropout.mistake("This divides by p. What is kept is a share of 1 − p, so divide by 1 − p.")
@@ -532,6 +631,27 @@ class _Counting(nn.Module):
         return x + self.runs
 
 
+class _Source(nn.Module):
+    """Remembers the tensor that it returned."""
+
+    def forward(self, x):
+        self.gave = x * 2
+        return self.gave
+
+
+class _Sink(nn.Module):
+    """Notes whether it gets the very tensor that the layer before returned."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.sources, self.got = [source], "that output"  # in a list, since the source is no child
+
+    def forward(self, x):
+        if x is not self.sources[0].gave:
+            self.got = "something else"
+        return x + 1
+
+
 class _Noted(list):
     """A forward hook that was on the model before: it notes that it ran, and must stay."""
 
@@ -558,18 +678,23 @@ def _attempted(function, arguments):
 def _capturing(function, arguments):
     """The captured outputs, whether an error reached the caller, and the hooks that are left."""
     model, x = arguments["model"], arguments["x"]
-    mode, state, before = model.training, collect(model), x.clone()
+    state, before = collect(model), x.clone()
     result, raised = _attempted(function, arguments)
-    evidence = {"error reached the caller": raised, "result": collect(result)}
+    evidence = {"error that reaches the caller": "some" if raised else "none"}
+    sinks = [layer for layer in model.modules() if isinstance(layer, _Sink)]
+    if sinks:
+        evidence["tensor that the next layer gets"] = sinks[0].got
+    evidence["result"] = collect(result)
     if isinstance(result, dict):
-        evidence["requires a gradient"] = {
+        evidence["flag requires_grad of the results"] = {
             str(name): output.requires_grad for name, output in result.items() if isinstance(output, torch.Tensor)
         }
     evidence["hooks left on the model"] = _hooks(model)
-    evidence["training mode before and after"] = [mode, model.training]
-    evidence["x unchanged"] = torch.equal(before, x)
+    evidence["mode afterwards"] = _mode(model)
+    evidence["argument x"] = _as_before(torch.equal(before, x))
     now = collect(model)
-    evidence["state unchanged"] = all(torch.equal(state.value[name], now.value[name]) for name in state.value)
+    same = all(torch.equal(state.value[name], now.value[name]) for name in state.value)
+    evidence["model's parameters and buffers"] = _as_before(same)
     return evidence
 
 
@@ -606,6 +731,9 @@ def capture(rng):
     yield trial("a hook was there before", model=hooked, names=["1"], x=rng.normal(2, 4))
     twice = nn.Linear(3, 3)
     yield trial("a layer that runs twice", model=rng.fill(nn.Sequential(twice, nn.Tanh(), twice)), names=["0"], x=rng.normal(2, 3))  # fmt: skip
+    yield trial("the whole model, whose name is empty", model=mlp(), names=["", "1"], x=rng.normal(3, 4))
+    source = _Source()
+    yield trial("the next layer gets the output itself", model=nn.Sequential(source, _Sink(source)), names=["0"], x=rng.normal(2, 3))  # fmt: skip
 
 
 def _hooked(model, names, hook):
@@ -699,6 +827,45 @@ def binds_late(model, names, x):
     return outputs
 
 
+@capture.mistake(
+    "`model.forward(x)` passes by the hooks on the model itself, yours among them. Call the model: `model(x)`."
+)
+def calls_forward(model, names, x):
+    outputs, handles = {}, []
+    try:
+        for name in names:
+            handles += _hooked(model, [name], _keeps(outputs, lambda inputs, output: output.detach().clone()))
+        model.forward(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+@capture.mistake(
+    "Your hook returns something, and what a forward hook returns replaces the layer's output. Let it store, and return "
+    "nothing."
+)
+def returns_from_the_hook(model, names, x):
+    outputs, handles = {}, []
+
+    def keep_as(name):
+        def hook(module, inputs, output):
+            outputs[name] = output.detach().clone()
+            return outputs[name]
+
+        return hook
+
+    try:
+        for name in names:
+            handles += _hooked(model, [name], keep_as)
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
 @capture.mistake("The model was put into evaluation mode and stayed there. It keeps the mode that it was in.")
 def switches_to_evaluation(model, names, x):
     model.eval()
@@ -708,32 +875,38 @@ def switches_to_evaluation(model, names, x):
 def _with_new_head(function, arguments):
     """Names, shapes and flags of the whole model; the values of all but the head; and what the head computes."""
     model, name = arguments["model"], arguments["name"]
-    before = model.state_dict()
-    options = dict(arguments)
-    result = apply(function, options)
-    evidence = {"returned model is the one passed in": result is model}
+    before, untouched = collect(model).value, copy.deepcopy(model)
+    result = apply(function, dict(arguments))
     if not isinstance(result, nn.Module):
-        return evidence | {"result": collect(result)}
+        return {"returned model": "None" if result is None else f"a {type(result).__name__}"}
+    evidence = {"returned model": "the one passed in" if result is model else "another one"}
     old = {key: tensor for key, tensor in result.state_dict().items() if not key.startswith(f"{name}.")}
     evidence["names and shapes of the parameters"] = _shapes(result.named_parameters())
-    evidence["requires a gradient"] = {key: p.requires_grad for key, p in result.named_parameters()}
+    evidence["flag requires_grad of the parameters"] = {key: p.requires_grad for key, p in result.named_parameters()}
     evidence["values of the other layers"] = collect(old)
     try:
         head = result.get_submodule(name)
     except AttributeError:
         return evidence | {"new layer": "missing"}
-    evidence["new layer"] = f"{type(head).__name__}, {getattr(head, 'in_features', None)} inputs"
-    if not isinstance(head, nn.Linear):
+    kind = "Linear" if isinstance(head, nn.Linear) else type(head).__name__
+    evidence["new layer"] = f"{kind}, {getattr(head, 'in_features', None)} inputs"
+    if kind != "Linear":
         return evidence
-    weight = head.weight.detach().clone()
-    evidence["new layer's starting weights"] = {
-        "finite": bool(weight.isfinite().all()),
-        "all zero": not weight.any(),
-        "those of the old layer": torch.equal(weight, before[f"{name}.weight"]),
-        "part of the old layer": weight.shape[1:] == before[f"{name}.weight"].shape[1:]
-        and bool((weight[:1] == before[f"{name}.weight"][:1]).all()),
-    }
-    evidence["training mode of the model and the new layer"] = [model.training, head.training]
+    weight, old_weight = head.weight.detach().clone(), before[f"{name}.weight"]
+    if weight.shape == old_weight.shape and torch.equal(weight, old_weight):
+        evidence["first values of the new layer's weight"] = "that of the old layer"
+    elif weight.shape[1:] == old_weight.shape[1:] and bool((weight[:1] == old_weight[:1]).all()):
+        evidence["first values of the new layer's weight"] = "in part that of the old layer"
+    else:
+
+        def draw(seed):
+            torch.default_generator.manual_seed(seed)
+            made = apply(function, dict(arguments) | {"model": copy.deepcopy(untouched)})
+            return made.get_submodule(name).weight.detach().clone()
+
+        evidence["first values of the new layer's weight"] = _start_of(draw)
+    evidence["mode of the model"] = _mode(model)
+    evidence["mode of the new layer"] = _mode(head)
     for parameter in head.parameters():
         _put(parameter, torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
     try:
@@ -764,6 +937,14 @@ def new_head(rng):
             self.features = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
             self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Linear(4, 7), nn.Sigmoid())
 
+    class Beside(nn.Module):
+        """Layers beside the head, inside the module that holds it, and a parameter that belongs to no layer."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)))
+            self.factor = nn.Parameter(torch.ones(3))
+
     yield trial("the last of three", model=flat(), name="2", num_classes=5)
     yield trial("without a bias", model=flat(bias=False), name="2", num_classes=2)
     yield trial("inside another module", model=rng.fill(Network()), name="classifier.1", num_classes=3)
@@ -771,6 +952,7 @@ def new_head(rng):
     yield trial("float64", model=flat().double(), name="2", num_classes=4)
     yield trial("more classes than before", model=rng.fill(Network()), name="classifier.1", num_classes=11)
     yield trial("all was frozen before", model=flat().requires_grad_(False), name="2", num_classes=1)
+    yield trial("a layer beside the head, a parameter of the model", model=rng.fill(Beside()), name="body.1.1", num_classes=3)  # fmt: skip
 
 
 def _fresh(old, num_classes, **options):
@@ -799,6 +981,29 @@ def renames_the_size(model, name, num_classes):
     return model
 
 
+@new_head.mistake(
+    "Some parameters beside the new layer still train: those of the module that holds it, or a parameter of the model "
+    "itself. `model.requires_grad_(False)` reaches all."
+)
+def freezes_other_children_only(model, name, num_classes):
+    for child, module in model.named_children():
+        if child != name.split(".")[0]:
+            module.requires_grad_(False)
+    model.set_submodule(name, _fresh(model.get_submodule(name), num_classes))
+    return model
+
+
+@new_head.mistake(
+    "Your function sets the seed, so the new weights are always the same, and so is all that the caller draws afterwards. "
+    "The seed is the caller's business."
+)
+def sets_the_seed(model, name, num_classes):
+    old = model.requires_grad_(False).get_submodule(name)
+    torch.default_generator.manual_seed(0)
+    model.set_submodule(name, _fresh(old, num_classes))
+    return model
+
+
 @new_head.mistake("The new layer always has a bias. It should have one only if the old one had.")
 def always_biased(model, name, num_classes):
     old = model.requires_grad_(False).get_submodule(name)
@@ -823,8 +1028,6 @@ def returns_nothing(model, name, num_classes):
 
 @new_head.mistake("You returned a copy. The model that was passed in should be changed, and returned.")
 def returns_a_copy(model, name, num_classes):
-    import copy
-
     model = copy.deepcopy(model).requires_grad_(False)
     model.set_submodule(name, _fresh(model.get_submodule(name), num_classes))
     return model
@@ -847,6 +1050,9 @@ def _lenet(function, arguments):
     evidence = _made(module)
     if not _is_module(evidence):
         return evidence
+    if any(is_lazy(p) for p in module.parameters()):
+        with torch.no_grad():
+            module(arguments["images"])
     parameters = list(module.parameters())
     evidence["number of parameters"] = sum(p.numel() for p in parameters)
     evidence["shapes of the parameters"] = _sorted_shapes(parameters)
@@ -860,11 +1066,14 @@ def _lenet(function, arguments):
         scale = 1 / math.sqrt(math.prod(p.shape[1:])) if p.ndim > 1 else 0.5
         _put(p, scale * start[: p.numel()].reshape(p.shape))
     logits = module(images)
-    evidence["shape of the output"] = list(logits.shape) if isinstance(logits, torch.Tensor) else collect(logits)
-    if evidence["shape of the output"] != [len(images), classes]:
+    evidence["shape of the output"] = str(tuple(logits.shape)) if isinstance(logits, torch.Tensor) else collect(logits)
+    if evidence["shape of the output"] != str((len(images), classes)):
         return evidence
     evidence["output of a second run"] = "the same" if torch.equal(logits, module(images)) else "another"
     alone = module(images[:1])
+    evidence["shape of the output for one image"] = str(tuple(alone.shape))
+    if alone.shape != (1, classes):
+        return evidence
     independent = torch.allclose(alone[0], logits[0], atol=1e-4)
     evidence["influence of the other images of a batch"] = "none" if independent else "some"
     backward(logits)
@@ -880,6 +1089,11 @@ def _lenet(function, arguments):
     blocks = arguments["blocks"].repeat_interleave(4, -1).repeat_interleave(4, -2)  # (k, 1, 28, 28)
     slopes = (module(0.1 * blocks) - module(-0.1 * blocks))[:, 0]
     evidence["response to patterned images, relative to a white one"] = collect(slopes[1:] / slopes[0])
+    _make_smooth(by_shape, classes, (0, 0))
+    evidence["share of each pixel in a 2 × 2 window of the first pooling"] = _shares(module, 1)
+    evidence["share of each pixel in a 2 × 2 window of the second pooling"] = _shares(module, 2)
+    evidence["response to a white image, relative to the same step of the first bias"] = _scale(module, by_shape)
+    evidence["response to a white image near its edge, relative to its middle"] = _edge(module, by_shape)
     if "num_classes" not in arguments:  # once is enough, since this takes 16 runs
         for shape in (CONV1, CONV2, FC1, FC2):
             found = _bends(module, by_shape, classes, shape)
@@ -899,6 +1113,37 @@ def _make_smooth(by_shape, classes, offset):
             weight.fill_(0.5 / FAN_IN[shape] if len(shape) == 2 and shape in FAN_IN else 0.25)
     by_shape[classes, 84].fill_(1 / 84)
     by_shape[classes,].zero_()
+
+
+def _shares(module, size):
+    """How much each pixel of a 2 × 2 window moves the output, where pixels are `size` wide: all alike, if it is pooled.
+
+    A change up and a change down are held against each other, so that the mean and the maximum give the same.
+    """
+    corners = torch.eye(4).reshape(4, 1, 2, 2).repeat_interleave(size, -1).repeat_interleave(size, -2)
+    patterns = 0.1 * corners.repeat(1, 1, 14 // size, 14 // size)
+    moved = (module(patterns) - module(-patterns))[:, 0]
+    return collect(moved / moved.sum())
+
+
+def _scale(module, by_shape):
+    """1 if the first convolution gets the image's own numbers: then a pixel and a bias count alike."""
+    black, white = module(torch.stack([torch.zeros(1, 28, 28), torch.full((1, 28, 28), 0.1)]))[:, 0]
+    by_shape[6,].add_(0.1)
+    shifted = module(torch.zeros(1, 1, 28, 28))[0, 0]
+    by_shape[6,].sub_(0.1)
+    return ((white - black) / (shifted - black)).item()
+
+
+def _edge(module, by_shape):
+    """Less than 1 if the padding is zeros: the first convolution looks two pixels up, and beyond the edge sees nothing."""
+    white = torch.full((1, 1, 28, 28), 0.1)
+    outputs = []
+    for row in (0, 2):
+        by_shape[CONV1].zero_()
+        by_shape[CONV1][:, :, row, 2] = 1
+        outputs.append((module(white) - module(-white))[0, 0])
+    return (outputs[0] / outputs[1]).item()
 
 
 def _bends(module, by_shape, classes, shape):
@@ -1060,6 +1305,42 @@ class squeezed_to_fit(_LeNetLayers):
         return self.logits(F.adaptive_avg_pool2d(self.conv2(maps).tanh(), 5))
 
 
+@LeNet5.mistake(
+    "Convolutions with stride 2 stand in for the pooling: of each 2 × 2 window they look at one place and skip three. "
+    "The convolutions move one pixel at a time, and a pooling layer follows each."
+)
+class strides_for_pooling(_LeNetLayers):
+    def forward(self, images):
+        x = F.conv2d(images, self.conv1.weight, self.conv1.bias, stride=2, padding=2).tanh()
+        return self.logits(F.conv2d(x, self.conv2.weight, self.conv2.bias, stride=2).tanh())
+
+
+@LeNet5.mistake(
+    "The images are scaled inside the network. It takes them as they come: preparing the data is the caller's business."
+)
+class scales_the_images(_LeNetLayers):
+    def forward(self, images):
+        return self.logits(self.maps(images / 255))
+
+
+@LeNet5.mistake(
+    "`squeeze()` takes the batch axis away from a batch of one image. The output already has the right shape: leave it out."
+)
+class squeezes_the_batch(_LeNetLayers):
+    def forward(self, images):
+        return self.logits(self.maps(images)).squeeze()
+
+
+@LeNet5.mistake("The padding is not zeros: another `padding_mode` was given. Leave it out.")
+class pads_with_pixels(_LeNetLayers):
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.conv1 = nn.Conv2d(1, 6, 5, padding=2, padding_mode="circular")
+
+    def forward(self, images):
+        return self.logits(self.maps(images))
+
+
 NORMS = {"batch_norm", "native_batch_norm", "instance_norm", "layer_norm", "group_norm", "_native_batch_norm_legit"}
 NORMS |= {"_batch_norm_impl_index", "cudnn_batch_norm", "rms_norm", "native_layer_norm"}
 
@@ -1089,16 +1370,22 @@ def _batch_norm(function, arguments):
         evidence[f"output in training, batch {number}"] = collect(y)
         buffers = dict(module.named_buffers())
         evidence[f"buffers after batch {number}"] = collect(buffers)
-        evidence[f"graph on the buffers after batch {number}"] = any(b.requires_grad for b in buffers.values())
-        if evidence[f"graph on the buffers after batch {number}"]:
+        graph = any(b.requires_grad for b in buffers.values())
+        evidence[f"graph on the buffers after batch {number}"] = "some" if graph else "none"
+        if graph:
             return evidence
         backward(y)
         gradients = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
         evidence[f"gradients, batch {number}"] = collect(gradients)
-        evidence[f"batch {number} unchanged"] = torch.equal(x, batch)
-    module.eval()
+        evidence[f"batch {number} afterwards"] = _as_before(torch.equal(x, batch))
+    module.eval().zero_grad()
+    x = arguments["x"].clone().requires_grad_()
     with forbidden:
-        evidence["output in evaluation"] = collect(module(arguments["x"].clone()))
+        y = module(x)
+    evidence["output in evaluation"] = collect(y)
+    backward(y)
+    gradients = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
+    evidence["gradients in evaluation"] = collect(gradients)
     evidence["buffers after evaluation"] = collect(dict(module.named_buffers()))
     module.train()
     with forbidden:
@@ -1291,12 +1578,33 @@ class detached_statistics(_NormState):
         return (x - still.mean(0)) / scale * self.weight + self.bias
 
 
+@BatchNorm1d.mistake(
+    "In evaluation no gradient comes through: the graph is cut by `no_grad` or `detach`. Evaluation changes only where "
+    "mean and variance come from; whether there is a graph is for the caller to say."
+)
+class cut_in_evaluation(_NormState):
+    def forward(self, x):
+        if not self.training:
+            return self.normal(x, False).detach()
+        self.moved(x)
+        return self.normal(x, True)
+
+
 @BatchNorm1d.mistake("Right, but PyTorch's own batch norm computed it. Write the formula of the text.")
 class uses_torch_batch_norm(nn.BatchNorm1d):
     pass
 
 
 # Combine
+
+
+class _WithMask(nn.Module):
+    """A buffer that is made anew with each model, and so is not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("mask", torch.ones(2, 2).tril(), persistent=False)
 
 
 class _Deep(nn.Module):
@@ -1327,7 +1635,8 @@ def _one_name_each(model):
 def _saving(function, arguments):
     """What the file holds, under one name for each tensor of the model, and that the model is as it was."""
     model = arguments["model"]
-    names, state = _one_name_each(model), collect(model)
+    names, state, mode = _one_name_each(model), collect(model).value, model.training
+    places = [(tensor.data_ptr(), tensor.stride()) for tensor in model.state_dict().values()]
     with tempfile.TemporaryDirectory() as folder:
         asked = arguments["path"]
         path = Path(folder) / asked
@@ -1342,18 +1651,14 @@ def _saving(function, arguments):
     evidence["format of the file"] = "safetensors"
     evidence["stored names (of tied ones the first)"] = sorted(names.get(name, name) for name in stored)
     evidence["stored tensors"] = {names.get(name, name): collect(tensor) for name, tensor in sorted(stored.items())}
-    evidence["model afterwards"] = collect(model)
-    evidence["weights still tied"] = names == _one_name_each(model)
-    evidence["model unchanged"] = not _differ(state, model)
+    now = collect(model).value
+    same = all(state[n].dtype == now[n].dtype and torch.equal(state[n], now[n]) for n in state)
+    evidence["values in the model afterwards"] = _as_before(same)
+    evidence["tie between weights afterwards"] = _as_before(names == _one_name_each(model))
+    evidence["mode of the model afterwards"] = _as_before(mode == model.training)
+    now = [(tensor.data_ptr(), tensor.stride()) for tensor in model.state_dict().values()]
+    evidence["memory of the model's tensors afterwards"] = _as_before(places == now)
     return evidence
-
-
-def _differ(state, model):
-    now = collect(model)
-    return any(
-        state.value[name].dtype != now.value[name].dtype or not torch.equal(state.value[name], now.value[name])
-        for name in state.value
-    )
 
 
 @exercise(
@@ -1376,6 +1681,8 @@ def save_safely(rng):
     yield trial("a transposed weight", model=rng.fill(_Transposed()), path="transposed.safetensors")
     yield trial("float64 and float16", model=rng.fill(nn.Sequential(nn.Linear(2, 1).double(), nn.Linear(1, 2).half())), path="mixed.safetensors")  # fmt: skip
     yield trial("a frozen model in evaluation", model=rng.fill(_Deep()).eval().requires_grad_(False), path=Path("frozen.st"))  # fmt: skip
+    yield trial("a fresh batch norm, where tensors are equal", model=nn.BatchNorm1d(3), path="fresh.safetensors")
+    yield trial("a buffer that is not in the state", model=rng.fill(_WithMask()), path="mask.safetensors")
 
 
 @save_safely.mistake(
@@ -1406,6 +1713,33 @@ def stores_tied_twice(model, path):
     safetensors.torch.save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, path)
 
 
+@save_safely.mistake(
+    "Tensors with equal values were taken for tied. A fresh batch norm has several: tied weights share their memory, "
+    "`data_ptr()`, not only their numbers."
+)
+def ties_equal_values(model, path):
+    kept = {}
+    for name, tensor in model.state_dict().items():
+        if not any(torch.equal(tensor, other) for other in kept.values()):
+            kept[name] = tensor.contiguous()
+    safetensors.torch.save_file(kept, path)
+
+
+@save_safely.mistake(
+    "A buffer with `persistent=False` was stored. It is not part of the state: take the names from `state_dict()`, not "
+    "from `named_buffers()`."
+)
+def stores_all_buffers(model, path):
+    kept = {name: tensor.detach().contiguous() for name, tensor in model.named_parameters()}
+    kept |= {name: tensor.contiguous() for name, tensor in model.named_buffers()}
+    safetensors.torch.save_file(kept, path)
+
+
+@save_safely.mistake("The model is in evaluation mode after it was saved. Saving needs no mode: leave `eval()` out.")
+def saves_in_evaluation(model, path):
+    safetensors.torch.save_model(model.eval(), str(path))
+
+
 @save_safely.mistake("The file has another name than the caller gave. Write to exactly `path`.")
 def adds_an_ending(model, path):
     safetensors.torch.save_model(model, f"{path}.safetensors")
@@ -1431,18 +1765,22 @@ def _loading(function, arguments):
     """Whether an error was raised; if not, the model's state, and what must not have changed."""
     model, asked = arguments["model"], arguments["path"]
     names, objects, mode = _one_name_each(model), [id(p) for p in model.parameters()], model.training
+    flags = [p.requires_grad for p in model.parameters()]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / str(asked)
         safetensors.torch.save_file(asked.tensors, path)
         _, raised = _attempted(function, {"model": model, "path": path if asked.is_path else str(path)})
-        evidence = {"error raised": raised}
+        evidence = {"outcome": "an error" if raised else "no error"}
     if raised:
         return evidence
     evidence["model's state"] = collect(model)
-    evidence["weights still tied"] = names == _one_name_each(model)
-    evidence["parameters are the same objects"] = objects == [id(p) for p in model.parameters()]
-    evidence["requires a gradient"] = {name: p.requires_grad for name, p in model.named_parameters()}
-    evidence["mode kept"] = mode == model.training
+    evidence["tie between weights"] = _as_before(names == _one_name_each(model))
+    same = objects == [id(p) for p in model.parameters()]
+    evidence["model's parameters"] = "the same objects" if same else "other objects"
+    evidence["flag requires_grad of the parameters"] = _as_before(
+        flags == [p.requires_grad for p in model.parameters()]
+    )
+    evidence["mode of the model"] = _as_before(mode == model.training)
     return evidence
 
 
@@ -1476,8 +1814,12 @@ def load_safely(rng):
     yield trial("buffers, in evaluation", **pair(_Deep().eval(), "deep"))
     yield trial("a name is missing", **pair(nn.Linear(3, 2), "weights", without=["bias"]))
     yield trial("a buffer is missing", **pair(_Deep(), "deep", without=["body.1.running_mean"]))
+    fresh = nn.BatchNorm1d(3)  # its variances equal its weight
+    yield trial("a buffer is missing that equals another", model=fresh, path=_Written("fresh", like(fresh, ["running_var"])))  # fmt: skip
     yield trial("a name is left over", **pair(nn.Linear(3, 2), "more", other=torch.ones(2)))
     yield trial("another shape", **pair(nn.Linear(3, 2), "shape", weight=torch.ones(2, 4)))
+    yield trial("a shape that would broadcast", **pair(nn.Linear(3, 2), "row", weight=torch.ones(1, 3)))
+    yield trial("a shape with as many numbers", **pair(nn.Linear(3, 2), "turned", weight=torch.ones(3, 2)))
     yield trial("tied weights, under the first name", **pair(_Tied(), "tied", without=["output.weight"]))
     yield trial("tied weights, under the second name", **pair(_Tied(), "tied", without=["embedding.weight"]))
     yield trial("tied weights, under neither name", **pair(_Tied(), "t", without=["embedding.weight", "output.weight"]))
@@ -1529,6 +1871,31 @@ def ignores_left_over(model, path):
         raise KeyError(str(missing))
 
 
+def _copied(model, path, fitting):
+    """Strict with names, but not with shapes."""
+    stored, state = safetensors.torch.load_file(path), model.state_dict()
+    held = {state[name].data_ptr() for name in stored if name in state}
+    if stored.keys() - state.keys() or any(tensor.data_ptr() not in held for tensor in state.values()):
+        raise KeyError("names")
+    for name, tensor in stored.items():
+        state[name].copy_(fitting(tensor, state[name]))
+
+
+@load_safely.mistake(
+    "`copy_` broadcasts: one row was copied into every row of a larger weight, without an error. Compare the shapes first."
+)
+def broadcasts(model, path):
+    _copied(model, path, lambda stored, own: stored)
+
+
+@load_safely.mistake(
+    "A tensor with as many numbers but another shape was loaded, so its numbers stand in the wrong places. Compare the "
+    "shapes, not the sizes."
+)
+def compares_sizes_only(model, path):
+    _copied(model, path, lambda stored, own: stored.reshape(own.shape))
+
+
 @load_safely.mistake("Names of the model that the file lacks are ignored: those keep their old values. Raise.")
 def ignores_missing(model, path):
     _, unexpected = safetensors.torch.load_model(model, path, strict=False)
@@ -1572,7 +1939,7 @@ def _residual(function, arguments):
     y = module(leaf)
     evidence["output in training"] = collect(y)
     backward(y)
-    evidence["input unchanged"] = torch.equal(leaf, x)
+    evidence["input afterwards"] = _as_before(torch.equal(leaf, x))
     evidence["gradient of the input"] = collect(leaf.grad)
     evidence["gradients of the filters"] = {role: collect(layer.weight.grad) for role, (layer, _) in roles.items()}
     evidence["running means afterwards"] = {role: collect(norm.running_mean) for role, (_, norm) in roles.items()}
@@ -1766,28 +2133,38 @@ def _scaled_mlp(function, arguments):
     evidence = _made(module)
     if not _is_module(evidence):
         return evidence
-    parameters = list(module.parameters())
-    evidence["shapes of the parameters"] = _sorted_shapes(parameters)
-    evidence["buffers"] = collect({name: b for name, b in sorted(module.named_buffers()) if name in ("mean", "std")})
-    evidence["mean and std in the state_dict"] = sorted({"mean", "std"} & module.state_dict().keys())
-    widths = arguments["sizes"]
+    # A parameter that is not trained is as good as a buffer.
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    evidence["shapes of the trained parameters"] = _sorted_shapes(parameters)
+    state = module.state_dict()
+    evidence["mean and std in the state_dict"] = collect({n: state[n] for n in ("mean", "std") if n in state})
+    evidence["list of sizes afterwards"] = collect(arguments["sizes"])
+    widths = arguments["widths"]
     wanted = [[b, a] for a, b in pairwise(widths)] + [[b] for b in widths[1:]]
-    x = arguments["x"].clone()
-    if evidence["shapes of the parameters"] != sorted(wanted):
+    if evidence["shapes of the trained parameters"] != sorted(wanted):
         return evidence
     matrices = [p for p in parameters if p.ndim == 2]
     vectors = [p for p in parameters if p.ndim == 1]
-    for layer, (weight, bias) in enumerate(zip(matrices, vectors, strict=True)):
-        if weight.shape != arguments["weights"][layer].shape or bias.shape != arguments["biases"][layer].shape:
-            return evidence | {"layers": "not in the order in which they run"}
-        _put(weight, arguments["weights"][layer])
-        _put(bias, arguments["biases"][layer])
+    in_order = all(
+        tensor.shape == values.shape
+        for tensor, values in zip(matrices + vectors, arguments["weights"] + arguments["biases"], strict=True)
+    )
+    evidence["order in which the layers are assigned"] = "that in which they run" if in_order else "another one"
+    if not in_order:
+        return evidence
+    for tensor, values in zip(matrices + vectors, arguments["weights"] + arguments["biases"], strict=True):
+        _put(tensor, values)
+    leaf = arguments["x"].clone().requires_grad_()
+    x = leaf * 1  # a leaf would refuse to be changed in place, with an error that hides the fault
     y = module(x)
     evidence["output"] = collect(y)
-    evidence["x unchanged"] = torch.equal(x, arguments["x"])
+    evidence["caller's x afterwards"] = _as_before(torch.equal(x, arguments["x"]))
     backward(y)
     evidence["gradients"] = [collect(p.grad) for p in (*matrices, *vectors)]
+    evidence["gradient of x"] = collect(leaf.grad)
     evidence["output after double()"] = collect(module.double()(arguments["x"].double()))
+    dtypes = [str(getattr(getattr(module, name, None), "dtype", None)) for name in ("mean", "std")]
+    evidence["dtypes of mean and std after double()"] = dtypes
     return evidence
 
 
@@ -1811,6 +2188,7 @@ def ScaledMLP(rng):
             "mean": 3 * rng.normal(sizes[0]),
             "std": rng.uniform(sizes[0], low=0.5, high=3.0),
             "sizes": list(sizes),
+            "widths": sizes,
             "weights": [rng.normal(b, a) for a, b in pairs],
             "biases": [rng.normal(b) for _, b in pairs],
             "x": 3 * rng.normal(batch, sizes[0]) + 1,
@@ -1887,6 +2265,20 @@ class statistics_as_attributes(_MLPLayers):
 
 
 @ScaledMLP.mistake(
+    "`persistent=False` keeps a buffer out of the `state_dict`, so `mean` and `std` are lost when the model is saved. "
+    "Leave it out."
+)
+class statistics_not_saved(_MLPLayers):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        self.register_buffer("mean", mean.clone(), persistent=False)
+        self.register_buffer("std", std.clone(), persistent=False)
+
+    def forward(self, x):
+        return self.through((x - self.mean) / self.std)
+
+
+@ScaledMLP.mistake(
     "`mean` and `std` have become parameters, so the optimiser would train them. Buffers are not trained."
 )
 class statistics_as_parameters(_MLPLayers):
@@ -1897,6 +2289,32 @@ class statistics_as_parameters(_MLPLayers):
 
     def forward(self, x):
         return self.through((x - self.mean) / self.std)
+
+
+@ScaledMLP.mistake(
+    "The linear layers are assigned in another order than they run. `parameters()` lists them as they were assigned: "
+    "assign the first one first."
+)
+class assigns_the_last_first(_MLPLayers):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        self.layers = nn.ModuleList(reversed(self.layers))
+
+    def forward(self, x):
+        *hidden, output = reversed(self.layers)
+        x = (x - self.mean) / self.std
+        for layer in hidden:
+            x = F.relu(layer(x))
+        return output(x)
+
+
+@ScaledMLP.mistake(
+    "The features are scaled under `no_grad`, or detached, so no gradient reaches x. Buffers are not trained anyway: "
+    "scale without it."
+)
+class scales_without_a_graph(_MLPLayers):
+    def forward(self, x):
+        return self.through((x.detach() - self.mean) / self.std)
 
 
 @ScaledMLP.mistake("A ReLU still follows the last layer. Logits are any real numbers: only the hidden layers have one.")
@@ -1938,6 +2356,7 @@ def _autoencoder(function, arguments):
     evidence = _made(module)
     if not _is_module(evidence):
         return evidence
+    evidence["list of sizes afterwards"] = collect(arguments["sizes"])
     evidence["number of parameters"] = sum(p.numel() for p in module.parameters())
     evidence["shapes of the parameters"] = _sorted_shapes(module.parameters())
     values = {tuple(tensor.shape): tensor for tensor in arguments["values"]}
@@ -1958,7 +2377,7 @@ def _autoencoder(function, arguments):
             gradients[shape] = gradients.get(shape, 0) + parameter.grad
     evidence["gradients by shape"] = collect(gradients)
     evidence["gradient of the images"] = collect(images.grad)
-    evidence["images unchanged"] = torch.equal(images, arguments["images"])
+    evidence["argument images"] = _as_before(torch.equal(images, arguments["images"]))
     return evidence
 
 
@@ -2029,6 +2448,18 @@ class _Halves(nn.Module):
 class relu_after_the_code(_Halves):
     def encode(self, images):
         return super().encode(images).relu()
+
+    def forward(self, images):
+        return self.decode(self.encode(images))
+
+
+@Autoencoder.mistake(
+    "Your class changed the caller's list of sizes. Make a list of its own: `widths = [pixels, *sizes]`."
+)
+class changes_the_list(_Halves):
+    def __init__(self, image_shape, sizes):
+        super().__init__(image_shape, sizes)
+        sizes.insert(0, math.prod(image_shape))
 
     def forward(self, images):
         return self.decode(self.encode(images))

@@ -4,9 +4,12 @@ Classes are built with the trial's modules, given the trial's weights, and drive
 a layer with an adapter is told by its attributes `base`, `A` and `B`, as the prompts say.
 """
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
@@ -30,6 +33,18 @@ def _input(width):
 
 def _shapes(module):
     return {name: list(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def _modes(module):
+    return {name or "the model": "train" if part.training else "eval" for name, part in module.named_modules()}
+
+
+def _gradients(function, arguments):
+    """Which arguments gradients reach, and the gradients. An empty tensor may be left out: nothing flows through it."""
+    evidence = call_with_gradients(function, arguments)
+    gradients = evidence.pop("gradients") or {}
+    reached = {name: found for name, found in gradients.items() if found is not None and arguments[name].numel()}
+    return evidence | {"arguments that gradients reach": ", ".join(reached) or "none", "gradients": reached}
 
 
 class _Attention(nn.Module):
@@ -201,7 +216,7 @@ def the_largest_alone(shapes, budget):
         "r is the length of the axis that A and B share.",
         "Scale by alpha / r.",
     ],
-    probe=call_with_gradients,
+    probe=_gradients,
 )
 def lora_delta(rng):
     float64 = torch.float64
@@ -233,18 +248,740 @@ def transposed(A, B, alpha):
     return torch.mm(B, A).T * alpha / A.shape[0]
 
 
+@lora_delta.mistake(
+    "The result is right, but no gradient comes back from it to A and B: they would never be trained. Stay with torch "
+    "functions, without `.detach()`, `.data` or `no_grad`."
+)
+def no_gradient(A, B, alpha):
+    return torch.mm(B, A).detach() * alpha / A.shape[0]
+
+
 @lora_delta.mistake("The scale is upside down: it is alpha / r, so that a larger alpha means a larger change.")
 def upside_down(A, B, alpha):
     return torch.mm(B, A) * A.shape[0] / alpha
 
 
+@exercise(
+    points=1,
+    level=1,
+    minutes=5,
+    hints=[
+        "The soft tokens are real: attention may look at all of them. Which value says that?",
+        "Put n columns in front: `torch.cat([…, mask], dim=1)`.",
+        "`mask.new_ones(b, n)` has the dtype and the device of `mask`.",
+    ],
+)
+def prompt_mask(rng):
+    def mask(b, t):
+        return rng.integers(0, 2, b, t)
+
+    yield trial("two sentences", mask=mask(2, 5), n=3)
+    yield trial("one sentence", mask=mask(1, 4), n=1)
+    yield trial("a mask of booleans", mask=mask(3, 4).bool(), n=2)
+    yield trial("more soft tokens than words", mask=mask(4, 2), n=6)
+    yield trial("as many sentences as soft tokens", mask=mask(3, 3), n=3)
+    yield trial("no soft token", mask=mask(2, 3), n=0)
+    yield trial("a mask of floats", mask=mask(2, 6).float(), n=4)
+    yield trial("an empty batch", mask=mask(0, 4), n=2)
+
+
+@prompt_mask.mistake(
+    "The soft tokens are masked out, so nothing attends to them and nothing is learnt: they are real, 1."
+)
+def masks_them(mask, n):
+    return torch.cat([mask.new_zeros(len(mask), n), mask], 1)
+
+
+@prompt_mask.mistake("The soft tokens stand in front of the sentence: their columns come first.")
+def behind(mask, n):
+    return torch.cat([mask, mask.new_ones(len(mask), n)], 1)
+
+
+@prompt_mask.mistake("The dtype has changed. Make the new columns like the mask: `mask.new_ones(…)`.")
+def floats(mask, n):
+    return torch.cat([torch.ones(len(mask), n), mask.double()], 1)
+
+
+@prompt_mask.mistake("n rows were added, which would be n more sentences. Soft tokens are columns: `dim=1`.")
+def more_sentences(mask, n):
+    return torch.cat([mask.new_ones(n, mask.shape[1]), mask])
+
+
 # Apply
+
+
+class _Adapted(nn.Module):
+    """A layer with the three parts of an adapted one. It computes nothing: these exercises move tensors."""
+
+    def __init__(self, inside, out, r):
+        super().__init__()
+        self.base = nn.Linear(inside, out)
+        self.A = nn.Parameter(torch.zeros(r, inside))
+        self.B = nn.Parameter(torch.zeros(out, r))
+
+
+class _Decoys(nn.Module):
+    """Parameters whose names only look like those of an adapter."""
+
+    def __init__(self):
+        super().__init__()
+        self.BA = nn.Parameter(torch.zeros(2))
+        self.A_norm = nn.LayerNorm(3)
+        self.B = nn.ModuleList([nn.Linear(2, 2)])
+        self.lora_A = nn.Parameter(torch.zeros(2, 2))
+
+
+def _adapters(rng):
+    """Models with adapters in them, by the name of their trial. Some of their modules are in eval mode."""
+    models = {
+        "one adapted layer in three": nn.Sequential(nn.Linear(2, 3), _Adapted(3, 4, 2), nn.LayerNorm(4)),
+        "deeper, and of two ranks": nn.Sequential(nn.Sequential(_Adapted(2, 5, 1)), _Adapted(5, 3, 3)),
+        "names that only look like it": nn.Sequential(_Decoys(), _Adapted(2, 2, 1)),
+        "an adapter that is frozen": nn.Sequential(_Adapted(3, 2, 1).requires_grad_(False), _Adapted(2, 2, 2)),
+        "float64": nn.Sequential(_Adapted(2, 3, 2).double()),
+        "no adapter": nn.Sequential(nn.Linear(2, 2), nn.ReLU()),
+    }
+    for model in models.values():
+        next(model.children()).eval()
+    return {name: rng.fill(model) for name, model in models.items()}
+
+
+def _make_the_learners_own(model, function):
+    """Let the adapted layers pass for instances of the learner's own LoRALinear, where there is one."""
+    own = getattr(inspect.unwrap(function), "__globals__", {}).get("LoRALinear")
+    if isinstance(own, type) and issubclass(own, nn.Module):
+        for module in model.modules():
+            if isinstance(module, _Adapted):
+                module.__class__ = type("LoRALinear", (_Adapted, own), {})
+
+
+def _adapter_tensors(function, arguments):
+    model = arguments["model"]
+    _make_the_learners_own(model, function)
+    result = apply(function, {"model": model})
+    if not isinstance(result, dict):
+        return {"result": collect(result)}
+    evidence = {"result": collect(dict(result)), "modes of the modules": _modes(model)}
+    evidence["tensors that require a gradient"] = sorted(
+        str(name) for name, value in result.items() if isinstance(value, torch.Tensor) and value.requires_grad
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    evidence["result after the model was changed"] = collect(dict(result))
+    return evidence
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "`model.named_parameters()` gives every parameter with its dotted name.",
+        'Look at the last part of the name: it must *be* A or B. `name.rpartition(".")[2]` is that part.',
+        "`.detach().clone()` is a copy that stays as it is when training goes on.",
+    ],
+    probe=_adapter_tensors,
+)
+def adapter_state(rng):
+    for name, model in _adapters(rng).items():
+        yield trial(name, model=model)
+
+
+def _tensors(model, chosen=lambda last: last in ("A", "B")):
+    return {name: p for name, p in model.named_parameters() if chosen(name.rpartition(".")[2])}
+
+
+def _copies(tensors):
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+@adapter_state.mistake(
+    "These tensors still are the model's memory: one more step of training changes what you have saved. `.clone()` them."
+)
+def not_copied(model):
+    return {name: tensor.detach() for name, tensor in _tensors(model).items()}
+
+
+@adapter_state.mistake("The copies still hang on the graph of the model: `.detach()` them.")
+def not_detached(model):
+    return {name: tensor.clone() for name, tensor in _tensors(model).items()}
+
+
+@adapter_state.mistake(
+    "The frozen weights are in it as well, so the file is as large as the model. Keep A and B alone."
+)
+def everything(model):
+    return _copies(dict(model.named_parameters()))
+
+
+@adapter_state.mistake(
+    "Names that merely end in the letter A or B were taken for an adapter's. The last part of the name must be A or B."
+)
+def by_the_last_letter(model):
+    return _copies(_tensors(model, lambda last: last.endswith(("A", "B"))))
+
+
+@adapter_state.mistake(
+    "An adapter that is frozen at the moment is missing. The name decides which tensors are saved, not `requires_grad`."
+)
+def loses_the_frozen(model):
+    return _copies({name: parameter for name, parameter in _tensors(model).items() if parameter.requires_grad})
+
+
+@adapter_state.mistake("Only A was kept. Without B the adapter is lost: B starts at zero.")
+def only_the_a(model):
+    return _copies(_tensors(model, lambda last: last == "A"))
+
+
+@adapter_state.mistake("The dots of the names are gone, or the path is: the keys are the parameters' full names.")
+def last_names(model):
+    return {name.replace(".", "_"): tensor for name, tensor in _copies(_tensors(model)).items()}
+
+
+def _attention_with_gradients(function, arguments):
+    """With torch's plain kernel: the fast one does not check its shapes, and writes beyond the memory of a wrong one."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return _gradients(function, arguments)
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=10,
+    hints=[
+        "A prefix is n more places to attend to: longer keys and values, the same queries.",
+        "The prefix has no batch axis. `prefix_k.expand(b, …)` repeats it for each sentence without copying.",
+        "Concatenate along the time axis, the second from the right, then `F.scaled_dot_product_attention`.",
+    ],
+    probe=_attention_with_gradients,
+)
+def prefix_attention(rng):
+    def sizes(b, h, t, d, n, dtype=torch.float32):
+        drawn = {name: rng.normal(b, h, t, d, dtype=dtype) for name in "qkv"}
+        return drawn | {name: rng.normal(h, n, d, dtype=dtype) for name in ("prefix_k", "prefix_v")}
+
+    yield trial("two sentences", **sizes(2, 3, 5, 4, 6))
+    yield trial("one sentence, one head", **sizes(1, 1, 3, 2, 2))
+    yield trial("a prefix of one", **sizes(2, 2, 4, 3, 1))
+    yield trial("all sizes equal", **sizes(2, 2, 2, 2, 2))
+    yield trial("no prefix", **sizes(2, 1, 3, 4, 0))
+    yield trial("float64", **sizes(3, 2, 4, 5, 3, dtype=torch.float64))
+    large = sizes(2, 1, 3, 4, 2, dtype=torch.float64)
+    for name in ("q", "k", "prefix_k"):
+        large[name] = 30 + large[name] / 10
+    yield trial("scores above 1000", **large)
+
+
+def _attend(q, k, v, scale=None):
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def _longer(prefix, x):
+    return torch.cat([torch.stack([prefix] * len(x)), x], 2)
+
+
+@prefix_attention.mistake("The prefix is not used: keys and values are those of the sentence alone.")
+def without_prefix(q, k, v, prefix_k, prefix_v):
+    return _attend(q, k, v)
+
+
+@prefix_attention.mistake(
+    "The sentence and the prefix were attended to separately and added: two softmaxes. The weights over both together "
+    "sum to 1."
+)
+def two_softmaxes(q, k, v, prefix_k, prefix_v):
+    return _attend(q, k, v) + _attend(q, torch.stack([prefix_k] * len(k)), torch.stack([prefix_v] * len(v)))
+
+
+@prefix_attention.mistake(
+    "Keys and values are in different orders: the prefix stands in front of one and behind the other, so weights meet "
+    "the wrong values."
+)
+def different_orders(q, k, v, prefix_k, prefix_v):
+    return _attend(q, _longer(prefix_k, k), torch.cat([v, torch.stack([prefix_v] * len(v))], 2))
+
+
+@prefix_attention.mistake(
+    "The result is right, but no gradient comes back from it to the prefix, which could not be trained. Stay with torch "
+    "functions, without `.detach()`, `.data` or `no_grad`."
+)
+def untrainable(q, k, v, prefix_k, prefix_v):
+    return _attend(q, _longer(prefix_k, k), _longer(prefix_v, v)).detach()
+
+
+@prefix_attention.mistake(
+    "`exp` of a large score is infinite, and the result NaN. `softmax` subtracts the largest score first."
+)
+def overflows(q, k, v, prefix_k, prefix_v):
+    weights = (q @ _longer(prefix_k, k).mT / q.shape[-1] ** 0.5).exp()
+    return weights / weights.sum(-1, keepdim=True) @ _longer(prefix_v, v)
+
+
+@prefix_attention.mistake("The scores are not divided by √d.")
+def without_scale(q, k, v, prefix_k, prefix_v):
+    return _attend(q, _longer(prefix_k, k), _longer(prefix_v, v), scale=1.0)
+
+
+@prefix_attention.mistake("Keys and values of the prefix have changed places.")
+def swapped(q, k, v, prefix_k, prefix_v):
+    return _attend(q, _longer(prefix_v, k), _longer(prefix_k, v))
+
+
+def _soft_prompt(function, arguments):
+    """The rows at the start, then output and gradients with known rows."""
+    embedding, n, ids = arguments["embedding"], arguments["n"], arguments["ids"]
+    before = collect(embedding.weight)
+    module = apply(function, {"embedding": embedding, "n": n})
+    if not isinstance(module, nn.Module):
+        return {"made object": collect(module)}
+    evidence = {
+        "parameters": dict(sorted(_shapes(module).items())),
+        "requires_grad of the parameters": dict(sorted(_trainable(module).items())),
+        "attribute embedding": "the layer that was passed"
+        if getattr(module, "embedding", None) is embedding
+        else "another object",
+    }
+    if not isinstance(getattr(module, "prompt", None), torch.Tensor) or list(module.prompt.shape) != [
+        n,
+        before.shape[1],
+    ]:
+        return evidence
+    start = module.prompt.detach().clone()
+    evidence["origin of the prompt's rows"] = [
+        "the embedding" if (row == before).all(1).any() else "elsewhere" for row in start
+    ]
+    evidence["dtype of the prompt"] = str(start.dtype)
+    _put(module.prompt, arguments["prompt"])
+    output = module(ids)
+    backward(output)
+    evidence["output"] = collect(output)
+    evidence["gradient of the prompt"] = collect(module.prompt.grad)
+    evidence["gradient of the embedding"] = collect(embedding.weight.grad)
+    evidence["embedding after the prompt was changed"] = collect(embedding.weight)
+    return evidence
+
+
+@exercise(
+    points=3,
+    level=2,
+    minutes=15,
+    hints=[
+        "The prompt is an `nn.Parameter` of shape (n, d). Start it from rows of `embedding.weight`.",
+        "A slice of the embedding's weight shares its memory. `.detach().clone()` gives rows of its own.",
+        "In `forward`: embed the ids, repeat the prompt for each sentence with `expand`, and `cat` along the time axis.",
+    ],
+    probe=_soft_prompt,
+)
+def SoftPrompt(rng):
+    def prompt(words, d, n, b, t, dtype=torch.float32):
+        return {
+            "embedding": rng.fill(nn.Embedding(words, d, dtype=dtype)),
+            "n": n,
+            "ids": rng.integers(0, words, b, t),
+            "prompt": rng.normal(n, d, dtype=dtype),
+        }
+
+    yield trial("two sentences", **prompt(9, 4, 3, 2, 5))
+    yield trial("one sentence of one word", **prompt(5, 3, 2, 1, 1))
+    yield trial("one soft token", **prompt(6, 2, 1, 3, 4))
+    yield trial("as many soft tokens as words", **prompt(8, 3, 4, 4, 4))
+    yield trial("float64", **prompt(7, 2, 2, 2, 3, dtype=torch.float64))
+
+
+class _Prompt(nn.Module):
+    """For mistakes: each spoils one part."""
+
+    def __init__(self, embedding, n):
+        super().__init__()
+        self.embedding = embedding.requires_grad_(False)
+        self.prompt = nn.Parameter(self.start(embedding.weight.data, n))
+
+    def start(self, weight, n):
+        return weight[torch.arange(n) % len(weight)]
+
+    def join(self, soft, hard):
+        return torch.cat([soft, hard], 1)
+
+    def forward(self, ids):
+        return self.join(torch.stack([self.prompt] * len(ids)), self.embedding(ids))
+
+
+@SoftPrompt.mistake(
+    "The prompt starts at random values, far from any word that the model knows. Start it from rows of the embedding."
+)
+class RandomStart(_Prompt):
+    def start(self, weight, n):
+        return torch.randn(n, weight.shape[1], dtype=weight.dtype)
+
+
+@SoftPrompt.mistake("The soft tokens stand behind the sentence. They belong in front: [b, n + t, d], the n first.")
+class Behind(_Prompt):
+    def join(self, soft, hard):
+        return torch.cat([hard, soft], 1)
+
+
+@SoftPrompt.mistake("The embedding is still trainable: freeze it with `embedding.requires_grad_(False)`.")
+class EmbeddingTrains(_Prompt):
+    def __init__(self, embedding, n):
+        super().__init__(embedding, n)
+        embedding.requires_grad_(True)
+
+
+@SoftPrompt.mistake(
+    "The attribute embedding is a copy, or a new layer. Keep the one that is passed, which the rest of the model uses: "
+    "`self.embedding = embedding`."
+)
+class CopiesTheEmbedding(_Prompt):
+    def __init__(self, embedding, n):
+        super().__init__(nn.Embedding.from_pretrained(embedding.weight.detach().clone()), n)
+
+
+@SoftPrompt.mistake(
+    "A slice of the embedding's weight shares its memory: training the prompt also changes the words it was started "
+    "from. `.clone()` the rows."
+)
+class SharesTheRows(_Prompt):
+    def start(self, weight, n):
+        return weight[:n]
+
+
+@SoftPrompt.mistake("The prompt is not a parameter, so no optimiser finds it: wrap it in `nn.Parameter`.")
+class PlainTensor(_Prompt):
+    def __init__(self, embedding, n):
+        super().__init__(embedding, n)
+        rows = self.prompt.detach().clone()
+        del self.prompt
+        self.prompt = rows
+
+
+# Combine
+
+
+class _Fused(nn.Module):
+    """A layer that can be merged, into one that the trial has drawn."""
+
+    def __init__(self, merged):
+        super().__init__()
+        self.base = nn.Linear(merged.in_features, merged.out_features)
+        self.drawn = [merged]  # in a list: not a part of this module
+
+    def forward(self, x):
+        return self.drawn[0](x)
+
+    def merge(self):
+        return self.drawn[0]
+
+
+def _merged_model(function, arguments):
+    model = arguments["model"]
+    x = _input(next(module.in_features for module in model.modules() if isinstance(module, nn.Linear)))
+    drawn = {name: module.merge() for name, module in model.named_modules() if hasattr(module, "merge")}
+    others = {name: module for name, module in model.named_modules() if isinstance(module, (nn.LayerNorm, nn.ReLU))}
+    result = apply(function, {"model": model})
+    places = dict(model.named_modules())
+    return {
+        "result": collect(result),
+        "modules of the model afterwards": [f"{name}: {type(module).__name__}" for name, module in places.items()],
+        "merged layers in their places": [places.get(name) is layer for name, layer in drawn.items()],
+        "other layers as they were": [places.get(name) is layer for name, layer in others.items()],
+        "output": collect(model(x)),
+    }
+
+
+@exercise(
+    points=2,
+    level=3,
+    minutes=12,
+    hints=[
+        "Walk through `named_modules`, find each module's parent, and put another module in its place: "
+        '`setattr(model.get_submodule("layer.0"), "query", new)`.',
+        '`hasattr(module, "merge")` tells an adapted layer.',
+        "Take the list of modules before you change the first one.",
+    ],
+    probe=_merged_model,
+)
+def merge_all(rng):
+    def fused(inside, out):
+        return _Fused(rng.fill(nn.Linear(inside, out)))
+
+    flat = nn.Sequential(fused(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    deep = nn.Sequential(nn.Sequential(nn.LayerNorm(4), nn.Sequential(fused(4, 5), nn.ReLU())), fused(5, 2))
+    deepest = nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(fused(3, 3)))), fused(3, 1), fused(1, 2))
+    yield trial("one of three layers", model=rng.fill(flat))
+    yield trial("at two depths", model=rng.fill(deep))
+    yield trial("deep down", model=rng.fill(deepest))
+    many = nn.Sequential(*[fused(2, 2) if place in (2, 10, 11) else nn.ReLU() for place in range(12)])
+    yield trial("more than ten layers", model=rng.fill(many))
+    yield trial("nothing to merge", model=rng.fill(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))
+
+
+def _fusable(model):
+    return [name for name, module in model.named_modules() if hasattr(module, "merge")]
+
+
+def _replace(model, names, make):
+    for name in names:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, make(model.get_submodule(name)))
+    return names
+
+
+@merge_all.mistake(
+    "Only layers at the top of the model were merged. `named_modules` goes deeper than `named_children`."
+)
+def merges_the_top(model):
+    return _replace(model, [name for name in _fusable(model) if "." not in name], lambda layer: layer.merge())
+
+
+@merge_all.mistake("`merge()` was called, but the model still holds the old layers: put the result in their places.")
+def throws_away(model):
+    return _replace(model, _fusable(model), lambda layer: (layer.merge(), layer)[1])
+
+
+@merge_all.mistake("The base was put back. That removes the adapter; merging keeps what it has learnt.")
+def puts_the_base_back(model):
+    return _replace(model, _fusable(model), lambda layer: layer.base)
+
+
+@merge_all.mistake(
+    "The names are sorted as text, where 10 comes before 2. Return them in the order of `named_modules()`."
+)
+def sorts_the_names(model):
+    return sorted(_replace(model, _fusable(model), lambda layer: layer.merge()))
+
+
+@merge_all.mistake("Nothing is returned. Return the names of the layers that were merged.")
+def merges_in_silence(model):
+    _replace(model, _fusable(model), lambda layer: layer.merge())
+
+
+@merge_all.mistake("These are the last parts of the names. Return full dotted names.")
+def merges_with_short_names(model):
+    return [name.rpartition(".")[2] for name in _replace(model, _fusable(model), lambda layer: layer.merge())]
+
+
+def _loaded(function, arguments):
+    """Where the names fit, what is in the model afterwards; where they do not, how it was refused."""
+    model, state = arguments["model"], arguments["state"]
+    _make_the_learners_own(model, function)
+    if _tensors(model).keys() != state.keys():
+        return _refusal(function, arguments)
+    objects = dict(model.named_parameters())
+    evidence = {"result": collect(apply(function, arguments)), "model": collect(dict(model.state_dict()))}
+    evidence["identity of the parameters"] = {
+        name: "as before" if objects.get(name) is parameter else "another object"
+        for name, parameter in model.named_parameters()
+    }
+    evidence["requires_grad of the parameters"], evidence["modes of the modules"] = _trainable(model), _modes(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    evidence["state after the model was changed"] = collect(state)
+    return evidence
+
+
+def _refusal(function, arguments):
+    refused = "no"
+    try:
+        apply(function, arguments)
+    except (ValueError, LookupError, RuntimeError, AssertionError) as raised:
+        if isinstance(raised, NotImplementedError):
+            raise  # the starter's
+        refused = "yes"
+    return {
+        "refusal of names that do not fit": refused,
+        "model after the refusal": collect(dict(arguments["model"].state_dict())),
+    }
+
+
+@exercise(
+    points=3,
+    level=3,
+    minutes=15,
+    hints=[
+        "Collect the model's own A and B by name first, as in `adapter_state`, but the parameters themselves.",
+        "Compare the two sets of names before you copy anything: `state.keys() != own.keys()`.",
+        "`parameter.copy_(tensor)` under `torch.no_grad()` writes into the parameter, which stays the same object.",
+    ],
+    probe=_loaded,
+)
+def load_adapter(rng):
+    def state(model):
+        return {name: rng.normal(*tensor.shape, dtype=tensor.dtype) for name, tensor in _tensors(model).items()}
+
+    for name, model in _adapters(rng).items():
+        yield trial(name, model=model, state=state(model))
+    square = rng.fill(nn.Sequential(_Adapted(2, 2, 2), _Adapted(2, 2, 2)))
+    yield trial("a state in another order", model=square, state=dict(reversed(state(square).items())))
+
+    def spoilt(change):
+        model = rng.fill(nn.Sequential(_Adapted(2, 3, 2), nn.Linear(3, 2), _Adapted(2, 4, 1)))
+        given = state(model)
+        change(given)
+        return {"model": model, "state": given}
+
+    yield trial("a name is missing", **spoilt(lambda given: given.pop("2.B")))
+    yield trial("a name is unknown", **spoilt(lambda given: given.update({"3.A": rng.normal(1, 2)})))
+    yield trial(
+        "the name of a frozen weight", **spoilt(lambda given: given.update({"0.base.weight": rng.normal(3, 2)}))
+    )
+    yield trial("one name for another", **spoilt(lambda given: given.update({"3.B": given.pop("2.B")})))
+    yield trial("an empty state", **spoilt(lambda given: given.clear()))
+
+
+def _write(own, state, names):
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(state[name])
+
+
+def _refuse(names):
+    if names:
+        raise ValueError(f"wrong names: {sorted(names)}")
+
+
+@load_adapter.mistake(
+    "Names that the model does not have are passed over in silence: a typing error, or an adapter of another model, "
+    "goes unnoticed. Raise a ValueError."
+)
+def ignores_unknown(model, state):
+    own = _tensors(model)
+    _refuse(own.keys() - state.keys())
+    _write(own, state, own)
+
+
+@load_adapter.mistake(
+    "Missing names are passed over: the model keeps part of the old adapter. Raise a ValueError, as for unknown names."
+)
+def ignores_missing(model, state):
+    own = _tensors(model)
+    _refuse(state.keys() - own.keys())
+    _write(own, state, state)
+
+
+@load_adapter.mistake("Whatever is missing or unknown is passed over. Compare the names first, and raise a ValueError.")
+def ignores_both(model, state):
+    own = _tensors(model)
+    _write(own, state, own.keys() & state.keys())
+
+
+@load_adapter.mistake(
+    "It refuses too late: some tensors were written before the wrong name was found, so the model is a mixture. "
+    "Compare all names first."
+)
+def refuses_too_late(model, state):
+    own = _tensors(model)
+    for name in [*own, *(state.keys() - own.keys())]:
+        _refuse(own.keys() ^ state.keys() if name not in state or name not in own else ())
+        _write(own, state, [name])
+
+
+@load_adapter.mistake(
+    "The tensors were matched by their position. A state may come in any order: take `state[name]` for each name."
+)
+def by_position(model, state):
+    own = _tensors(model)
+    _refuse(own.keys() ^ state.keys())
+    _write(own, dict(zip(own, state.values(), strict=True)), own)
+
+
+@load_adapter.mistake(
+    "The model now holds the caller's tensors themselves, so training changes the saved adapter. Copy the values: "
+    "`parameter.copy_(tensor)`."
+)
+def takes_the_tensors(model, state):
+    own = _tensors(model)
+    _refuse(own.keys() ^ state.keys())
+    for name, parameter in own.items():
+        parameter.data = state[name]
+
+
+@load_adapter.mistake("The values were not written into the model: A and B are as before.")
+def writes_nothing(model, state):
+    _refuse(_tensors(model).keys() ^ state.keys())
+
+
+# Debug
+
+
+@exercise(
+    points=2,
+    level=2,
+    minutes=12,
+    hints=[
+        "Write the shape of every term beside its line: x (…, in), A (r, in), B (out, r), weight (out, in).",
+        "The change is added to the *output* of the frozen layer. It does not pass through its weight.",
+        "r is the number of rows of A. And a bias of None cannot be added.",
+    ],
+    probe=_gradients,
+)
+def lora_forward(rng):
+    def layer(inside, out, r, leading, alpha, bias=True, dtype=torch.float32):
+        return {
+            "x": rng.normal(*leading, inside, dtype=dtype),
+            "weight": rng.normal(out, inside, dtype=dtype),
+            "bias": rng.normal(out, dtype=dtype) if bias else None,
+            "A": rng.normal(r, inside, dtype=dtype),
+            "B": rng.normal(out, r, dtype=dtype),
+            "alpha": alpha,
+        }
+
+    yield trial("a square layer", **layer(4, 4, 2, (5,), 6))
+    yield trial("in, out and r different", **layer(5, 3, 2, (4,), 4))
+    yield trial("no bias", **layer(3, 4, 1, (2,), 3, bias=False))
+    yield trial("two leading axes", **layer(4, 2, 3, (2, 3), 1.5))
+    yield trial("one sample", **layer(3, 5, 2, (), 8))
+    yield trial("float64", **layer(2, 3, 4, (3,), 2, dtype=torch.float64))
+
+
+def _changed_weight(weight, A, B, factor):
+    return torch.addmm(weight, B, A, alpha=factor)
+
+
+@lora_forward.mistake("The scale divides by the width of the input. r is the number of rows of A.")
+def by_the_width(x, weight, bias, A, B, alpha):
+    return F.linear(x, _changed_weight(weight, A, B, alpha / A.shape[1]), bias)
+
+
+@lora_forward.mistake(
+    "The result is right, but no gradient comes back from it to x, A and B: the layer could not be trained. Stay with "
+    "torch functions, without `.detach()`, `.data` or `no_grad`."
+)
+def without_gradients(x, weight, bias, A, B, alpha):
+    return F.linear(x, _changed_weight(weight, A, B, alpha / len(A)), bias).detach()
+
+
+@lora_forward.mistake("The scale alpha / r is missing.")
+def no_scale(x, weight, bias, A, B, alpha):
+    return F.linear(x, _changed_weight(weight, A, B, 1.0), bias)
+
+
+@lora_forward.mistake("The bias is lost. Add it where it is not None.")
+def no_bias(x, weight, bias, A, B, alpha):
+    gone = 0 if bias is None else 0 * bias
+    return F.linear(x, _changed_weight(weight, A, B, alpha / len(A))) + gone
+
+
+@lora_forward.mistake("Only the change is returned. The frozen layer's own output belongs to it.")
+def only_the_change(x, weight, bias, A, B, alpha):
+    gone = 0 * weight.sum() + (0 if bias is None else 0 * bias)
+    return F.linear(x, _changed_weight(torch.zeros_like(weight), A, B, alpha / len(A))) + gone
+
+
+@lora_forward.mistake(
+    "The bias was multiplied by the scale, or added once for each branch: it belongs to the frozen layer, once."
+)
+def bias_twice(x, weight, bias, A, B, alpha):
+    return F.linear(x, _changed_weight(weight, A, B, alpha / len(A)), None if bias is None else 2 * bias)
+
+
+# Build
 
 
 def _lora_layer(function, arguments):
     """What is there at the start; output and gradients with known A and B; what merge gives, and what it leaves."""
     base, x = arguments["base"], arguments["x"]
-    before = collect(dict(base.state_dict()))
     options = {name: arguments[name] for name in ("base", "r", "alpha")}
     drawn = []
     for seed in (1, 2):
@@ -253,17 +990,14 @@ def _lora_layer(function, arguments):
         if not isinstance(layer, nn.Module):
             return {"made object": collect(layer)}
         drawn.append(layer.A.detach().clone())
+    random = not torch.equal(*drawn) and bool(layer.A.isfinite().all())
     evidence = {
         "parameters": dict(sorted(_shapes(layer).items())),
-        "trainable": dict(sorted(_trainable(layer).items())),
-        "base is the layer that was passed": layer.base is base,
+        "requires_grad of the parameters": dict(sorted(_trainable(layer).items())),
+        "attribute base": "the layer that was passed" if layer.base is base else "another object",
         "B at the start": "zero" if not layer.B.any() else "not zero",
-        "A at the start": {
-            "dtype": str(layer.A.dtype),
-            "finite": bool(layer.A.isfinite().all()),
-            "zero": not layer.A.any(),
-            "the same for other seeds": torch.equal(*drawn),
-        },
+        "dtype of A": str(layer.A.dtype),
+        "A at the start": "random" if random else "not random" if layer.A.any() else "zero",
         "output at the start": "the base's" if torch.allclose(layer(x), base(x), atol=1e-6) else "another",
     }
     if list(layer.A.shape) != list(arguments["A"].shape) or list(layer.B.shape) != list(arguments["B"].shape):
@@ -277,20 +1011,21 @@ def _lora_layer(function, arguments):
     evidence["gradients"] = {"x": collect(x.grad), "A": collect(layer.A.grad), "B": collect(layer.B.grad)}
     evidence["gradients of the base"] = collect([parameter.grad for parameter in base.parameters()])
     merged = layer.merge()
-    evidence["merge() returns"] = "an nn.Linear" if type(merged) is nn.Linear else collect(merged)
-    if type(merged) is nn.Linear:
-        evidence["merged weight"], evidence["merged bias"] = collect(merged.weight), collect(merged.bias)
-        evidence["merged in and out"] = [merged.in_features, merged.out_features]
-        evidence["output after merge()"] = collect(layer(x))
-        with torch.no_grad():
-            for parameter in merged.parameters():
-                parameter.zero_()
-    evidence["base as before"] = collect(dict(base.state_dict())) if _differs(before, base) else "yes"
+    evidence["type of what merge() returns"] = type(merged).__name__
+    if type(merged) is not nn.Linear:
+        return evidence
+    evidence["merged weight"], evidence["merged bias"] = collect(merged.weight), collect(merged.bias)
+    evidence["in_features and out_features of the merged layer"] = [merged.in_features, merged.out_features]
+    evidence["base after merge()"] = collect(dict(base.state_dict()))
+    evidence["output after merge()"] = collect(layer(x))
+    evidence["mode after merge()"] = "train" if layer.training else "eval"
+    with torch.no_grad():
+        for parameter in merged.parameters():
+            parameter.zero_()
+    evidence["base after the merged layer was set to zero"] = collect(dict(base.state_dict()))
+    _put(layer.A, arguments["A"].flip(1) + 1)
+    evidence["weight merged after A was changed"] = collect(layer.merge().weight)
     return evidence
-
-
-def _differs(before, module):
-    return any(not torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
 
 
 @exercise(
@@ -321,6 +1056,8 @@ def LoRALinear(rng):
     yield trial("a base without bias", **layer(3, 5, 2, 8, (4,), bias=False))
     yield trial("sentences: two leading axes", **layer(4, 3, 3, 1.5, (2, 5)))
     yield trial("one sample without a batch axis", **layer(3, 2, 2, 16, ()))
+    turned = layer(3, 4, 2, 6, (5, 2))
+    yield trial("two leading axes, not contiguous", **turned | {"x": turned["x"].transpose(0, 1)})
     yield trial("a rank above both sizes", **layer(2, 3, 5, 10, (3,)))
     yield trial("float64", **layer(4, 2, 2, 3, (3,), dtype=torch.float64))
 
@@ -419,6 +1156,25 @@ class MergesInPlace(_Adapter):
         return self.base
 
 
+@LoRALinear.mistake(
+    "The merged layer shares its bias with the base, so training the one changes the other: copy the bias."
+)
+class SharesTheBias(_Adapter):
+    def merge(self):
+        merged = super().merge()
+        merged.bias = self.base.bias
+        return merged
+
+
+@LoRALinear.mistake(
+    "The gradient to x misses the part through the base, and layers further down would learn wrongly: freeze the base's "
+    "parameters, but do not switch gradients off."
+)
+class BaseWithoutGradients(_Adapter):
+    def forward(self, x):
+        return self.base(x).detach() + F.linear(x, self.weight() - self.base.weight)
+
+
 @LoRALinear.mistake("The merged layer has lost the bias of the base: copy it as well, where there is one.")
 class MergesWithoutBias(_Adapter):
     def merge(self):
@@ -428,296 +1184,21 @@ class MergesWithoutBias(_Adapter):
         return merged
 
 
-@exercise(
-    points=1,
-    level=1,
-    minutes=5,
-    hints=[
-        "The soft tokens are real: attention may look at all of them. Which value says that?",
-        "Put n columns in front: `torch.cat([…, mask], dim=1)`.",
-        "`mask.new_ones(b, n)` has the dtype and the device of `mask`.",
-    ],
-)
-def prompt_mask(rng):
-    def mask(b, t):
-        return rng.integers(0, 2, b, t)
-
-    yield trial("two sentences", mask=mask(2, 5), n=3)
-    yield trial("one sentence", mask=mask(1, 4), n=1)
-    yield trial("a mask of booleans", mask=mask(3, 4).bool(), n=2)
-    yield trial("more soft tokens than words", mask=mask(4, 2), n=6)
-    yield trial("as many sentences as soft tokens", mask=mask(3, 3), n=3)
-    yield trial("no soft token", mask=mask(2, 3), n=0)
-    yield trial("a mask of floats", mask=mask(2, 6).float(), n=4)
-    yield trial("an empty batch", mask=mask(0, 4), n=2)
+class _NamedLinear(nn.Linear):
+    """A kind of nn.Linear."""
 
 
-@prompt_mask.mistake(
-    "The soft tokens are masked out, so nothing attends to them and nothing is learnt: they are real, 1."
-)
-def masks_them(mask, n):
-    return torch.cat([mask.new_zeros(len(mask), n), mask], 1)
+class _Stretch(nn.Module):
+    """No nn.Linear, though it has the attributes of one."""
 
-
-@prompt_mask.mistake("The soft tokens stand in front of the sentence: their columns come first.")
-def behind(mask, n):
-    return torch.cat([mask, mask.new_ones(len(mask), n)], 1)
-
-
-@prompt_mask.mistake("The dtype has changed. Make the new columns like the mask: `mask.new_ones(…)`.")
-def floats(mask, n):
-    return torch.cat([torch.ones(len(mask), n), mask.double()], 1)
-
-
-@prompt_mask.mistake("n rows were added, which would be n more sentences. Soft tokens are columns: `dim=1`.")
-def more_sentences(mask, n):
-    return torch.cat([mask.new_ones(n, mask.shape[1]), mask])
-
-
-def _soft_prompt(function, arguments):
-    """The rows at the start, then output and gradients with known rows."""
-    embedding, n, ids = arguments["embedding"], arguments["n"], arguments["ids"]
-    before = collect(embedding.weight)
-    module = apply(function, {"embedding": embedding, "n": n})
-    if not isinstance(module, nn.Module):
-        return {"made object": collect(module)}
-    evidence = {
-        "parameters": dict(sorted(_shapes(module).items())),
-        "trainable": dict(sorted(_trainable(module).items())),
-    }
-    if not isinstance(getattr(module, "prompt", None), torch.Tensor) or list(module.prompt.shape) != [
-        n,
-        before.shape[1],
-    ]:
-        return evidence
-    start = module.prompt.detach().clone()
-    evidence["rows of the prompt that are real token embeddings"] = [
-        bool((row == before).all(1).any()) for row in start
-    ]
-    evidence["dtype of the prompt"] = str(start.dtype)
-    _put(module.prompt, arguments["prompt"])
-    output = module(ids)
-    backward(output)
-    evidence["output"] = collect(output)
-    evidence["gradient of the prompt"] = collect(module.prompt.grad)
-    evidence["gradient of the embedding"] = collect(embedding.weight.grad)
-    evidence["embedding after the prompt was changed"] = collect(embedding.weight)
-    return evidence
-
-
-@exercise(
-    points=3,
-    level=2,
-    minutes=15,
-    hints=[
-        "The prompt is an `nn.Parameter` of shape (n, d). Start it from rows of `embedding.weight`.",
-        "A slice of the embedding's weight shares its memory. `.detach().clone()` gives rows of its own.",
-        "In `forward`: embed the ids, repeat the prompt for each sentence with `expand`, and `cat` along the time axis.",
-    ],
-    probe=_soft_prompt,
-)
-def SoftPrompt(rng):
-    def prompt(words, d, n, b, t, dtype=torch.float32):
-        return {
-            "embedding": rng.fill(nn.Embedding(words, d, dtype=dtype)),
-            "n": n,
-            "ids": rng.integers(0, words, b, t),
-            "prompt": rng.normal(n, d, dtype=dtype),
-        }
-
-    yield trial("two sentences", **prompt(9, 4, 3, 2, 5))
-    yield trial("one sentence of one word", **prompt(5, 3, 2, 1, 1))
-    yield trial("one soft token", **prompt(6, 2, 1, 3, 4))
-    yield trial("as many soft tokens as words", **prompt(8, 3, 4, 4, 4))
-    yield trial("float64", **prompt(7, 2, 2, 2, 3, dtype=torch.float64))
-
-
-class _Prompt(nn.Module):
-    """For mistakes: each spoils one part."""
-
-    def __init__(self, embedding, n):
+    def __init__(self, width):
         super().__init__()
-        self.embedding = embedding.requires_grad_(False)
-        self.prompt = nn.Parameter(self.start(embedding.weight.data, n))
+        self.in_features = self.out_features = width
+        self.weight = nn.Parameter(torch.ones(width, width))
+        self.bias = nn.Parameter(torch.zeros(width))
 
-    def start(self, weight, n):
-        return weight[torch.arange(n) % len(weight)]
-
-    def join(self, soft, hard):
-        return torch.cat([soft, hard], 1)
-
-    def forward(self, ids):
-        return self.join(torch.stack([self.prompt] * len(ids)), self.embedding(ids))
-
-
-@SoftPrompt.mistake(
-    "The prompt starts at random values, far from any word that the model knows. Start it from rows of the embedding."
-)
-class RandomStart(_Prompt):
-    def start(self, weight, n):
-        return torch.randn(n, weight.shape[1], dtype=weight.dtype)
-
-
-@SoftPrompt.mistake("The soft tokens stand behind the sentence. They belong in front: [b, n + t, d], the n first.")
-class Behind(_Prompt):
-    def join(self, soft, hard):
-        return torch.cat([hard, soft], 1)
-
-
-@SoftPrompt.mistake("The embedding is still trainable: freeze it with `embedding.requires_grad_(False)`.")
-class EmbeddingTrains(_Prompt):
-    def __init__(self, embedding, n):
-        super().__init__(embedding, n)
-        embedding.requires_grad_(True)
-
-
-@SoftPrompt.mistake(
-    "A slice of the embedding's weight shares its memory: training the prompt also changes the words it was started "
-    "from. `.clone()` the rows."
-)
-class SharesTheRows(_Prompt):
-    def start(self, weight, n):
-        return weight[:n]
-
-
-@SoftPrompt.mistake("The prompt is not a parameter, so no optimiser finds it: wrap it in `nn.Parameter`.")
-class PlainTensor(_Prompt):
-    def __init__(self, embedding, n):
-        super().__init__(embedding, n)
-        rows = self.prompt.detach().clone()
-        del self.prompt
-        self.prompt = rows
-
-
-@exercise(
-    points=2,
-    level=2,
-    minutes=10,
-    hints=[
-        "A prefix is n more places to attend to: longer keys and values, the same queries.",
-        "The prefix has no batch axis. `prefix_k.expand(b, …)` repeats it for each sentence without copying.",
-        "Concatenate along the time axis, the second from the right, then `F.scaled_dot_product_attention`.",
-    ],
-)
-def prefix_attention(rng):
-    def sizes(b, h, t, d, n, dtype=torch.float32):
-        drawn = {name: rng.normal(b, h, t, d, dtype=dtype) for name in "qkv"}
-        return drawn | {name: rng.normal(h, n, d, dtype=dtype) for name in ("prefix_k", "prefix_v")}
-
-    yield trial("two sentences", **sizes(2, 3, 5, 4, 6))
-    yield trial("one sentence, one head", **sizes(1, 1, 3, 2, 2))
-    yield trial("a prefix of one", **sizes(2, 2, 4, 3, 1))
-    yield trial("all sizes equal", **sizes(2, 2, 2, 2, 2))
-    yield trial("no prefix", **sizes(2, 1, 3, 4, 0))
-    yield trial("float64", **sizes(3, 2, 4, 5, 3, dtype=torch.float64))
-
-
-def _attend(q, k, v, scale=None):
-    return F.scaled_dot_product_attention(q, k, v, scale=scale)
-
-
-def _longer(prefix, x):
-    return torch.cat([torch.stack([prefix] * len(x)), x], 2)
-
-
-@prefix_attention.mistake("The prefix is not used: keys and values are those of the sentence alone.")
-def without_prefix(q, k, v, prefix_k, prefix_v):
-    return _attend(q, k, v)
-
-
-@prefix_attention.mistake(
-    "The sentence and the prefix were attended to separately and added: two softmaxes. The weights over both together "
-    "sum to 1."
-)
-def two_softmaxes(q, k, v, prefix_k, prefix_v):
-    return _attend(q, k, v) + _attend(q, torch.stack([prefix_k] * len(k)), torch.stack([prefix_v] * len(v)))
-
-
-@prefix_attention.mistake(
-    "Keys and values are in different orders: the prefix stands in front of one and behind the other, so weights meet "
-    "the wrong values."
-)
-def different_orders(q, k, v, prefix_k, prefix_v):
-    return _attend(q, _longer(prefix_k, k), torch.cat([v, torch.stack([prefix_v] * len(v))], 2))
-
-
-@prefix_attention.mistake("The scores are not divided by √d.")
-def without_scale(q, k, v, prefix_k, prefix_v):
-    return _attend(q, _longer(prefix_k, k), _longer(prefix_v, v), scale=1.0)
-
-
-@prefix_attention.mistake("Keys and values of the prefix have changed places.")
-def swapped(q, k, v, prefix_k, prefix_v):
-    return _attend(q, _longer(prefix_v, k), _longer(prefix_k, v))
-
-
-# Debug
-
-
-@exercise(
-    points=2,
-    level=2,
-    minutes=12,
-    hints=[
-        "Write the shape of every term beside its line: x (…, in), A (r, in), B (out, r), weight (out, in).",
-        "The change is added to the *output* of the frozen layer. It does not pass through its weight.",
-        "r is the number of rows of A. And a bias of None cannot be added.",
-    ],
-    probe=call_with_gradients,
-)
-def lora_forward(rng):
-    def layer(inside, out, r, leading, alpha, bias=True, dtype=torch.float32):
-        return {
-            "x": rng.normal(*leading, inside, dtype=dtype),
-            "weight": rng.normal(out, inside, dtype=dtype),
-            "bias": rng.normal(out, dtype=dtype) if bias else None,
-            "A": rng.normal(r, inside, dtype=dtype),
-            "B": rng.normal(out, r, dtype=dtype),
-            "alpha": alpha,
-        }
-
-    yield trial("a square layer", **layer(4, 4, 2, (5,), 6))
-    yield trial("in, out and r different", **layer(5, 3, 2, (4,), 4))
-    yield trial("no bias", **layer(3, 4, 1, (2,), 3, bias=False))
-    yield trial("two leading axes", **layer(4, 2, 3, (2, 3), 1.5))
-    yield trial("one sample", **layer(3, 5, 2, (), 8))
-    yield trial("float64", **layer(2, 3, 4, (3,), 2, dtype=torch.float64))
-
-
-def _changed_weight(weight, A, B, factor):
-    return torch.addmm(weight, B, A, alpha=factor)
-
-
-@lora_forward.mistake("The scale divides by the width of the input. r is the number of rows of A.")
-def by_the_width(x, weight, bias, A, B, alpha):
-    return F.linear(x, _changed_weight(weight, A, B, alpha / A.shape[1]), bias)
-
-
-@lora_forward.mistake("The scale alpha / r is missing.")
-def no_scale(x, weight, bias, A, B, alpha):
-    return F.linear(x, _changed_weight(weight, A, B, 1.0), bias)
-
-
-@lora_forward.mistake("The bias is lost. Add it where it is not None.")
-def no_bias(x, weight, bias, A, B, alpha):
-    gone = 0 if bias is None else 0 * bias
-    return F.linear(x, _changed_weight(weight, A, B, alpha / len(A))) + gone
-
-
-@lora_forward.mistake("Only the change is returned. The frozen layer's own output belongs to it.")
-def only_the_change(x, weight, bias, A, B, alpha):
-    gone = 0 * weight.sum() + (0 if bias is None else 0 * bias)
-    return F.linear(x, _changed_weight(torch.zeros_like(weight), A, B, alpha / len(A))) + gone
-
-
-@lora_forward.mistake(
-    "The bias was multiplied by the scale, or added once for each branch: it belongs to the frozen layer, once."
-)
-def bias_twice(x, weight, bias, A, B, alpha):
-    return F.linear(x, _changed_weight(weight, A, B, alpha / len(A)), None if bias is None else 2 * bias)
-
-
-# Combine
+    def forward(self, x):
+        return x * self.weight[0] + self.bias
 
 
 def _adapted_model(function, arguments):
@@ -726,14 +1207,14 @@ def _adapted_model(function, arguments):
     x = _input(4)
     originals = dict(model.named_modules())
     names = apply(function, {name: arguments[name] for name in ("model", "targets", "r", "alpha")})
-    evidence = {"result": collect(names), "output at the start": collect(model(x)), "trainable": {}, "layers": {}}
-    evidence["trainable"] = dict(sorted(_trainable(model).items()))
+    evidence = {"result": collect(names), "output at the start": collect(model(x))}
+    evidence |= {"requires_grad of the parameters": dict(sorted(_trainable(model).items())), "adapted layers": {}}
     generator = torch.Generator().manual_seed(arguments["r"])
     for name, module in model.named_modules():
         if not hasattr(module, "base"):
             continue
-        evidence["layers"][name] = {
-            "base is the model's own layer": module.base is originals.get(name),
+        evidence["adapted layers"][name] = {
+            "base": "the model's own layer" if module.base is originals.get(name) else "another object",
             "A": list(module.A.shape),
             "B": collect(module.B),
         }
@@ -758,9 +1239,12 @@ def _adapted_model(function, arguments):
     probe=_adapted_model,
 )
 def add_lora(rng):
-    def model(targets, r, alpha, blocks=2):
+    def model(targets, r, alpha, blocks=2, **others):
+        made = _Model(blocks=blocks)
+        for name, layer in others.items():
+            setattr(made.layer[0], name, layer)
         return {
-            "model": rng.fill(_Model(blocks=blocks)),
+            "model": rng.fill(made),
             "targets": targets,
             "r": r,
             "alpha": alpha,
@@ -773,6 +1257,9 @@ def add_lora(rng):
     yield trial("a target that also names a norm", **model(["query", "query_norm", "dense"], 2, 8, blocks=1))
     yield trial("a target in the middle of a name", **model(["attention", "key"], 2, 6, blocks=1))
     yield trial("nothing matches", **model(["value"], 2, 4, blocks=1))
+    yield trial("two targets for one layer", **model(["attention.query", "query"], 1, 2, blocks=1))
+    yield trial("a subclass of nn.Linear", **model(["dense"], 2, 5, blocks=1, dense=_NamedLinear(4, 6)))
+    yield trial("not linear, with in_features", **model(["norm", "key"], 3, 2, blocks=1, query_norm=_Stretch(4)))
 
 
 def _place(model, names, r, alpha, make=_Adapter):
@@ -798,6 +1285,24 @@ def rest_trains(model, targets, r, alpha):
 def matches_anywhere(model, targets, r, alpha):
     model.requires_grad_(False)
     return _place(model, _matching(model, targets, str.__contains__), r, alpha)
+
+
+@add_lora.mistake(
+    "The last part of the path alone was compared, so that a target of several parts, such as `attention.output`, fits "
+    "nothing. Compare the end of the whole path: `path.endswith(target)`."
+)
+def last_part_alone(model, targets, r, alpha):
+    model.requires_grad_(False)
+    return _place(model, _matching(model, targets, lambda name, end: name.rpartition(".")[2] == end), r, alpha)
+
+
+@add_lora.mistake(
+    "The type was compared exactly, so that subclasses of `nn.Linear` are left out: use `isinstance(module, nn.Linear)`."
+)
+def exact_type(model, targets, r, alpha):
+    model.requires_grad_(False)
+    matching = _matching(model, targets)
+    return _place(model, [name for name in matching if type(model.get_submodule(name)) is nn.Linear], r, alpha)
 
 
 @add_lora.mistake(
@@ -833,325 +1338,3 @@ def freezes_all(model, targets, r, alpha):
 def returns_nothing(model, targets, r, alpha):
     model.requires_grad_(False)
     _place(model, _matching(model, targets), r, alpha)
-
-
-class _Fused(nn.Module):
-    """A layer that can be merged, into one that the trial has drawn."""
-
-    def __init__(self, merged):
-        super().__init__()
-        self.base = nn.Linear(merged.in_features, merged.out_features)
-        self.drawn = [merged]  # in a list: not a part of this module
-
-    def forward(self, x):
-        return self.drawn[0](x)
-
-    def merge(self):
-        return self.drawn[0]
-
-
-def _merged_model(function, arguments):
-    model = arguments["model"]
-    x = _input(next(module.in_features for module in model.modules() if isinstance(module, nn.Linear)))
-    drawn = {name: module.merge() for name, module in model.named_modules() if hasattr(module, "merge")}
-    others = {name: module for name, module in model.named_modules() if isinstance(module, (nn.LayerNorm, nn.ReLU))}
-    result = apply(function, {"model": model})
-    places = dict(model.named_modules())
-    return {
-        "result": collect(result),
-        "modules": [f"{name}: {type(module).__name__}" for name, module in places.items()],
-        "merged layers in their places": [places.get(name) is layer for name, layer in drawn.items()],
-        "other layers as they were": [places.get(name) is layer for name, layer in others.items()],
-        "output": collect(model(x)),
-    }
-
-
-@exercise(
-    points=2,
-    level=3,
-    minutes=12,
-    hints=[
-        "It is `add_lora` backwards: walk through `named_modules`, find the parent, put another module in the place.",
-        '`hasattr(module, "merge")` tells an adapted layer.',
-        "Take the list of modules before you change the first one.",
-    ],
-    probe=_merged_model,
-)
-def merge_all(rng):
-    def fused(inside, out):
-        return _Fused(rng.fill(nn.Linear(inside, out)))
-
-    flat = nn.Sequential(fused(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    deep = nn.Sequential(nn.Sequential(nn.LayerNorm(4), nn.Sequential(fused(4, 5), nn.ReLU())), fused(5, 2))
-    deepest = nn.Sequential(nn.Sequential(nn.Sequential(nn.Sequential(fused(3, 3)))), fused(3, 1), fused(1, 2))
-    yield trial("one of three layers", model=rng.fill(flat))
-    yield trial("at two depths", model=rng.fill(deep))
-    yield trial("deep down", model=rng.fill(deepest))
-    yield trial("nothing to merge", model=rng.fill(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))
-
-
-def _fusable(model):
-    return [name for name, module in model.named_modules() if hasattr(module, "merge")]
-
-
-def _replace(model, names, make):
-    for name in names:
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, make(model.get_submodule(name)))
-    return names
-
-
-@merge_all.mistake(
-    "Only layers at the top of the model were merged. `named_modules` goes deeper than `named_children`."
-)
-def merges_the_top(model):
-    return _replace(model, [name for name in _fusable(model) if "." not in name], lambda layer: layer.merge())
-
-
-@merge_all.mistake("`merge()` was called, but the model still holds the old layers: put the result in their places.")
-def throws_away(model):
-    return _replace(model, _fusable(model), lambda layer: (layer.merge(), layer)[1])
-
-
-@merge_all.mistake("The base was put back. That removes the adapter; merging keeps what it has learnt.")
-def puts_the_base_back(model):
-    return _replace(model, _fusable(model), lambda layer: layer.base)
-
-
-@merge_all.mistake("Nothing is returned. Return the names of the layers that were merged.")
-def merges_in_silence(model):
-    _replace(model, _fusable(model), lambda layer: layer.merge())
-
-
-@merge_all.mistake("These are the last parts of the names. Return full dotted names.")
-def merges_with_short_names(model):
-    return [name.rpartition(".")[2] for name in _replace(model, _fusable(model), lambda layer: layer.merge())]
-
-
-class _Adapted(nn.Module):
-    """A layer with the three parts of an adapted one. It computes nothing: these exercises move tensors."""
-
-    def __init__(self, inside, out, r):
-        super().__init__()
-        self.base = nn.Linear(inside, out)
-        self.A = nn.Parameter(torch.zeros(r, inside))
-        self.B = nn.Parameter(torch.zeros(out, r))
-
-
-class _Decoys(nn.Module):
-    """Parameters whose names only look like those of an adapter."""
-
-    def __init__(self):
-        super().__init__()
-        self.BA = nn.Parameter(torch.zeros(2))
-        self.A_norm = nn.LayerNorm(3)
-        self.B = nn.ModuleList([nn.Linear(2, 2)])
-        self.lora_A = nn.Parameter(torch.zeros(2, 2))
-
-
-def _adapters(rng):
-    """Models with adapters in them, by the name of their trial."""
-    return {
-        "one adapted layer in three": rng.fill(nn.Sequential(nn.Linear(2, 3), _Adapted(3, 4, 2), nn.LayerNorm(4))),
-        "deeper, and of two ranks": rng.fill(nn.Sequential(nn.Sequential(_Adapted(2, 5, 1)), _Adapted(5, 3, 3))),
-        "the model is itself adapted": rng.fill(_Adapted(3, 2, 2)),
-        "names that only look like it": rng.fill(nn.Sequential(_Decoys(), _Adapted(2, 2, 1))),
-        "no adapter": rng.fill(nn.Sequential(nn.Linear(2, 2), _Decoys())),
-    }
-
-
-def _adapter_tensors(function, arguments):
-    model = arguments["model"]
-    result = apply(function, {"model": model})
-    if not isinstance(result, dict):
-        return {"result": collect(result)}
-    evidence = {"result": collect(dict(result))}
-    evidence["tensors that carry a gradient"] = sorted(
-        str(name) for name, value in result.items() if isinstance(value, torch.Tensor) and value.requires_grad
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1)
-    evidence["result after the model was changed"] = collect(dict(result))
-    return evidence
-
-
-@exercise(
-    points=2,
-    level=2,
-    minutes=10,
-    hints=[
-        "`model.named_parameters()` gives every parameter with its dotted name.",
-        'Look at the last part of the name: it must *be* A or B. `name.rpartition(".")[2]` is that part.',
-        "`.detach().clone()` is a copy that stays as it is when training goes on.",
-    ],
-    probe=_adapter_tensors,
-)
-def adapter_state(rng):
-    for name, model in _adapters(rng).items():
-        yield trial(name, model=model)
-
-
-def _tensors(model, chosen=lambda last: last in ("A", "B")):
-    return {name: p for name, p in model.named_parameters() if chosen(name.rpartition(".")[2])}
-
-
-def _copies(tensors):
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-@adapter_state.mistake(
-    "These tensors still are the model's memory: one more step of training changes what you have saved. `.clone()` them."
-)
-def not_copied(model):
-    return {name: tensor.detach() for name, tensor in _tensors(model).items()}
-
-
-@adapter_state.mistake("The copies still hang on the graph of the model: `.detach()` them.")
-def not_detached(model):
-    return {name: tensor.clone() for name, tensor in _tensors(model).items()}
-
-
-@adapter_state.mistake(
-    "The frozen weights are in it as well, so the file is as large as the model. Keep A and B alone."
-)
-def everything(model):
-    return _copies(dict(model.named_parameters()))
-
-
-@adapter_state.mistake(
-    "Names that merely end in the letter A or B were taken for an adapter's. The last part of the name must be A or B."
-)
-def by_the_last_letter(model):
-    return _copies(_tensors(model, lambda last: last.endswith(("A", "B"))))
-
-
-@adapter_state.mistake("Only A was kept. Without B the adapter is lost: B starts at zero.")
-def only_the_a(model):
-    return _copies(_tensors(model, lambda last: last == "A"))
-
-
-@adapter_state.mistake("The dots of the names are gone, or the path is: the keys are the parameters' full names.")
-def last_names(model):
-    return {name.replace(".", "_"): tensor for name, tensor in _copies(_tensors(model)).items()}
-
-
-def _loaded(function, arguments):
-    model, state = arguments["model"], arguments["state"]
-    before = collect(dict(model.state_dict()))
-    objects = dict(model.named_parameters())
-    try:
-        result = collect(apply(function, {"model": model, "state": state}))
-        refused = "no"
-    except NotImplementedError:
-        raise
-    except (ValueError, KeyError, RuntimeError):
-        result, refused = None, "yes"
-    if refused != "no":
-        return {"refused": refused, "the model is as before": not _differs(before, model)}
-    evidence = {"refused": refused, "result": result, "model": collect(dict(model.state_dict()))}
-    evidence["parameters are still the same objects"] = [
-        objects[name] is parameter for name, parameter in model.named_parameters() if name in objects
-    ]
-    evidence["trainable"] = _trainable(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1)
-    evidence["state after the model was changed"] = collect(state)
-    return evidence
-
-
-@exercise(
-    points=3,
-    level=3,
-    minutes=15,
-    hints=[
-        "Collect the model's own A and B by name first, as in `adapter_state`, but the parameters themselves.",
-        "Compare the two sets of names before you copy anything: `state.keys() != own.keys()`.",
-        "`parameter.copy_(tensor)` under `torch.no_grad()` writes into the parameter, which stays the same object.",
-    ],
-    probe=_loaded,
-)
-def load_adapter(rng):
-    def state(model):
-        return {name: rng.normal(*tensor.shape) for name, tensor in _tensors(model).items()}
-
-    models = _adapters(rng)
-    for name in list(models)[:4]:
-        yield trial(name, model=models[name], state=state(models[name]))
-
-    def spoilt(change):
-        model = rng.fill(nn.Sequential(_Adapted(2, 3, 2), nn.Linear(3, 2), _Adapted(2, 4, 1)))
-        given = state(model)
-        change(given)
-        return {"model": model, "state": given}
-
-    yield trial("a name is missing", **spoilt(lambda given: given.pop("2.B")))
-    yield trial("a name is unknown", **spoilt(lambda given: given.update({"3.A": rng.normal(1, 2)})))
-    yield trial(
-        "the name of a frozen weight", **spoilt(lambda given: given.update({"0.base.weight": rng.normal(3, 2)}))
-    )
-    yield trial("an empty state", **spoilt(lambda given: given.clear()))
-
-
-def _write(own, state, names):
-    with torch.no_grad():
-        for name in names:
-            own[name].copy_(state[name])
-
-
-@load_adapter.mistake(
-    "Names that the model does not have are passed over in silence: a typing error, or an adapter of another model, "
-    "goes unnoticed. Raise a ValueError."
-)
-def ignores_unknown(model, state):
-    own = _tensors(model)
-    if own.keys() - state.keys():
-        raise ValueError
-    _write(own, state, own)
-
-
-@load_adapter.mistake(
-    "Missing names are passed over: the model keeps part of the old adapter. Raise a ValueError, as for unknown names."
-)
-def ignores_missing(model, state):
-    own = _tensors(model)
-    if state.keys() - own.keys():
-        raise ValueError
-    _write(own, state, state)
-
-
-@load_adapter.mistake("Whatever is missing or unknown is passed over. Compare the names first, and raise a ValueError.")
-def ignores_both(model, state):
-    own = _tensors(model)
-    _write(own, state, own.keys() & state.keys())
-
-
-@load_adapter.mistake(
-    "It refuses too late: some tensors were written before the wrong name was found, so the model is a mixture. "
-    "Compare all names first."
-)
-def refuses_too_late(model, state):
-    own = _tensors(model)
-    for name in [*own, *(state.keys() - own.keys())]:
-        if name not in state or name not in own:
-            raise ValueError
-        _write(own, state, [name])
-
-
-@load_adapter.mistake(
-    "The model now holds the caller's tensors themselves, so training changes the saved adapter. Copy the values: "
-    "`parameter.copy_(tensor)`."
-)
-def takes_the_tensors(model, state):
-    own = _tensors(model)
-    if own.keys() != state.keys():
-        raise ValueError
-    for name, parameter in own.items():
-        parameter.data = state[name]
-
-
-@load_adapter.mistake("The values were not written into the model: A and B are as before.")
-def writes_nothing(model, state):
-    if _tensors(model).keys() != state.keys():
-        raise ValueError

@@ -1,9 +1,12 @@
 """Trials, hints and known mistakes of the exercises of chapter 6, in the order of the notebook."""
 
+import contextlib
+import itertools
 import math
 import struct
 import tempfile
 import warnings
+import zlib
 from pathlib import Path
 
 import torch
@@ -24,16 +27,16 @@ class Recorder:
         self.calls = []
 
     def add_scalar(self, tag, scalar_value, global_step=None, walltime=None, new_style=False, double_precision=False):
-        self.calls.append(("add_scalar", tag, _number(scalar_value), _step(global_step)))
+        self.calls.append(("add_scalar", tag, {"step": _step(global_step), "value": _number(scalar_value)}))
 
     def add_histogram(self, tag, values, global_step=None, bins="tensorflow", walltime=None, max_bins=None):
         counted = torch.as_tensor(values).detach().clone().flatten().sort().values  # a histogram has no order
-        self.calls.append(("add_histogram", tag, counted, _step(global_step)))
+        self.calls.append(("add_histogram", tag, {"step": _step(global_step), "values": counted}))
 
     def add_embedding(self, mat, metadata=None, label_img=None, global_step=None, tag="default", metadata_header=None):
-        self.calls.append(
-            ("add_embedding", collect(mat), bool(mat.requires_grad), collect(metadata), collect(label_img))
-        )
+        noted = {"mat": collect(mat), "requires_grad of mat": bool(getattr(mat, "requires_grad", False))}
+        noted |= {"metadata": collect(metadata), "label_img": collect(label_img)}
+        self.calls.append(("add_embedding", tag, noted))
 
     def flush(self):
         """A SummaryWriter may be flushed at any time: it changes nothing that is compared."""
@@ -54,7 +57,11 @@ def _step(step):
 def _by_tag(calls):
     """The calls under each tag, in their order; which tag comes first is free."""
     tags = sorted({call[:2] for call in calls})
-    return {" ".join(tag): [call[2:] for call in calls if call[:2] == tag] for tag in tags}
+    return {" ".join(tag): [call[2] for call in calls if call[:2] == tag] for tag in tags}
+
+
+A_RECORDER = "a writer that notes each call"
+"""What a trial shows as its writer; the probe puts a Recorder in its place."""
 
 
 def write_events(folder, files):
@@ -109,9 +116,10 @@ def run_name(rng):
     yield trial("not in alphabetical order", hparams={"width": rng.integer(2, 99), "depth": 3, "optimizer": "adam"})
     yield trial("rounding in the last digit", hparams={"dropout": 0.1 + 0.2})
     yield trial("a very small float", hparams={"weight_decay": 0.0000125})
-    yield trial("a whole float, and a large int", hparams={"momentum": 1.0, "samples": 1_000_000 + rng.integer(1, 9)})
+    yield trial("a whole float, and a large int", hparams={"momentum": 1.0, "samples": 1_000_003})
     yield trial("a bool and a name in capitals", hparams={"nesterov": True, "Seed": rng.integer(0, 99)})
     yield trial("a slash in a value and in a name", hparams={"model": "bert/small/v2", "data/split": "a"})
+    yield trial("a name that begins another", hparams={"lr2": 10.0 ** -rng.integer(2, 5), "lr": 0.1})
     yield trial("no settings", hparams={})
 
 
@@ -148,6 +156,14 @@ def formats_all_numbers(hparams):
 def empty_name(hparams):
     parts = [f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())]
     return ",".join(parts).replace("/", "-")
+
+
+@run_name.mistake(
+    "You sorted the finished texts, and `lr2=…` comes before `lr=…`, since `2` comes before `=`. Sort the names."
+)
+def sorts_the_texts(hparams):
+    parts = sorted(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in hparams.items())
+    return ",".join(parts).replace("/", "-") or "default"
 
 
 def _after_relu(rng, *shape, dead):
@@ -236,6 +252,9 @@ def filters_as_images(rng):
         "filters of very different size",
         weight=rng.normal(3, 1, 2, 2) * torch.tensor([1e-3, 1.0, 1e3]).view(3, 1, 1, 1),
     )
+    yield trial("tiny weights", weight=rng.normal(2, 1, 2, 3) * torch.tensor([1e-8, 1e-30]).view(2, 1, 1, 1))
+    # isclose takes 1000 and 1000.001 for equal
+    yield trial("large weights, nearly equal", weight=1000 + 1e-3 * rng.uniform(2, 1, 2, 2).double())
 
 
 @filters_as_images.mistake(
@@ -276,6 +295,23 @@ def constant_is_black(weight):
 )
 def divides_by_the_largest(weight):
     return weight / weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+
+
+@filters_as_images.mistake(
+    "The smallest difference that you divide by is no longer the filter's own, so that a filter of tiny weights does not "
+    "reach 1. Treat largest = smallest as a case of its own, and divide by the difference as it is."
+)
+def clamps_the_difference(weight):
+    low, high = weight.amin(dim=(1, 2, 3), keepdim=True), weight.amax(dim=(1, 2, 3), keepdim=True)
+    return torch.where(high > low, (weight - low) / (high - low).clamp(min=1e-6), 0.5)
+
+
+@filters_as_images.mistake(
+    "A filter whose weights are *nearly* equal became 0.5. Only where all are exactly equal is there nothing to scale."
+)
+def nearly_equal_is_equal(weight):
+    low, high = weight.amin(dim=(1, 2, 3), keepdim=True), weight.amax(dim=(1, 2, 3), keepdim=True)
+    return torch.where(torch.isclose(high, low), 0.5, (weight - low) / (high - low))
 
 
 # Apply --------------------------------------------------------------------------------------------------------------
@@ -372,7 +408,7 @@ def log_to_recorder(function, arguments):
     result = apply(function, arguments | {"model": model, "writer": writer})
     return {
         "result": collect(result),
-        "written": _by_tag(writer.calls),
+        "calls of the writer": _by_tag(writer.calls),
         "gradients afterwards": [collect(parameter.grad) for parameter in model.parameters()],
     }
 
@@ -403,22 +439,33 @@ def _model_with_gradients(rng, *shapes, without=()):
 )
 def log_gradients(rng):
     """Trials for the histograms of all gradients, and their norm. The model is shown with its gradients."""
-    yield trial("two parameters", writer=None, model=_model_with_gradients(rng, (3,), (2, 4)), step=rng.integer(1, 99))
+    yield trial(
+        "two parameters", writer=A_RECORDER, model=_model_with_gradients(rng, (3,), (2, 4)), step=rng.integer(1, 99)
+    )
     yield trial(
         "some without a gradient",
-        writer=None,
+        writer=A_RECORDER,
         model=_model_with_gradients(rng, (2,), (3, 2), (4,), (2, 2), without=(1, 2)),
         step=rng.integer(100, 999),
     )
-    yield trial("one number", writer=None, model=_model_with_gradients(rng, (1,)), step=0)
-    yield trial("no gradient at all", writer=None, model=_model_with_gradients(rng, (2,), (3,), without=(0, 1)), step=7)
+    yield trial("one number", writer=A_RECORDER, model=_model_with_gradients(rng, (1,)), step=0)
+    yield trial(
+        "no gradient at all", writer=A_RECORDER, model=_model_with_gradients(rng, (2,), (3,), without=(0, 1)), step=7
+    )
     model, gradients = _model_with_gradients(rng, (3,), (2, 2))
-    yield trial("a gradient of zeros", writer=None, model=(model, [gradients[0], torch.zeros(2, 2)]), step=5)
+    yield trial("a gradient of zeros", writer=A_RECORDER, model=(model, [gradients[0], torch.zeros(2, 2)]), step=5)
     model, gradients = _model_with_gradients(rng, (2, 3), (5,))
-    yield trial("large gradients", writer=None, model=(model, [1e4 * one for one in gradients]), step=31)
+    yield trial("large gradients", writer=A_RECORDER, model=(model, [1e4 * one for one in gradients]), step=31)
+    model, gradients = _model_with_gradients(rng, (4,), (2, 3))
+    next(model.parameters()).requires_grad_(False)
+    yield trial("a frozen parameter that has a gradient", writer=A_RECORDER, model=(model, gradients), step=12)
 
 
-def _log(writer, model, step, histogram=lambda p: p.grad, norm=None, keep=lambda p: p.grad is not None):
+def _root(gradients):
+    return sum(one.square().sum().item() for one in gradients) ** 0.5
+
+
+def _log(writer, model, step, histogram=lambda p: p.grad, norm=_root, keep=lambda p: p.grad is not None):
     kept = [(name, p) for name, p in model.named_parameters() if keep(p)]
     for name, parameter in kept:
         writer.add_histogram(f"gradients/{name}", histogram(parameter), step)
@@ -438,28 +485,58 @@ def forgets_the_root(writer, model, step):
 
 @log_gradients.mistake("The histograms are of the weights. Asked for are those of the gradients: `parameter.grad`.")
 def logs_the_weights(writer, model, step):
-    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
-    _log(writer, model, step, histogram=lambda p: p, norm=root)
+    _log(writer, model, step, histogram=lambda p: p)
 
 
 @log_gradients.mistake(
     "A parameter without a gradient got a histogram of zeros. `None` means that no gradient arrived: leave it out."
 )
 def zeros_for_none(writer, model, step):
-    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
     grad = lambda p: torch.zeros_like(p) if p.grad is None else p.grad  # noqa: E731
-    _log(writer, model, step, histogram=grad, norm=root, keep=lambda p: True)
+    _log(writer, model, step, histogram=grad, keep=lambda p: True)
 
 
 @log_gradients.mistake("The step is missing, so that every value stands at step 0. Pass `step` to each call.")
 def forgets_the_step(writer, model, step):
-    root = lambda gradients: sum(one.square().sum().item() for one in gradients) ** 0.5  # noqa: E731
-    _log(writer, model, None, norm=root)
+    _log(writer, model, None)
 
 
 @log_gradients.mistake("This is the largest of the gradients' norms. Take all gradients together, as one long vector.")
 def largest_norm(writer, model, step):
     _log(writer, model, step, norm=lambda gradients: max((one.norm().item() for one in gradients), default=0.0))
+
+
+@log_gradients.mistake(
+    "The histograms have the step, `grad_norm` does not: it stands at step 0. Pass `step` there too."
+)
+def forgets_the_step_of_the_norm(writer, model, step):
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            writer.add_histogram(f"gradients/{name}", parameter.grad, step)
+    writer.add_scalar("grad_norm", _root([p.grad for p in model.parameters() if p.grad is not None]))
+
+
+@log_gradients.mistake("`grad_norm` has the step, the histograms do not: they stand at step 0. Pass `step` there too.")
+def forgets_the_step_of_the_histograms(writer, model, step):
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            writer.add_histogram(f"gradients/{name}", parameter.grad)
+    writer.add_scalar("grad_norm", _root([p.grad for p in model.parameters() if p.grad is not None]), step)
+
+
+@log_gradients.mistake(
+    "The gradients are gone afterwards. The optimiser still needs them: `zero_grad()` is for the training loop to call."
+)
+def zeroes_the_gradients(writer, model, step):
+    _log(writer, model, step)
+    model.zero_grad()
+
+
+@log_gradients.mistake(
+    "A frozen parameter that has a gradient was left out. `parameter.grad is not None` alone decides."
+)
+def leaves_out_the_frozen(writer, model, step):
+    _log(writer, model, step, keep=lambda p: p.requires_grad and p.grad is not None)
 
 
 @exercise(
@@ -485,6 +562,8 @@ def smooth(rng):
     yield trial("all values equal", values=torch.full((6,), 2.5, dtype=torch.float64), weight=0.8)
     yield trial("no values", values=values(0), weight=0.5)
     yield trial("a drawn weight", values=100 + values(9), weight=rng.number(0.2, 0.8))
+    # 0.02²⁰⁰ is 0 in float64, so that who multiplies by β⁻ⁿ and βⁿ gets NaN
+    yield trial("many values", values=values(200), weight=0.02)
     yield trial("every second value of a longer curve", values=values(12)[::2], weight=0.4)
 
 
@@ -588,6 +667,8 @@ def read_scalars(rng):
         },
     )
     yield trial("large steps", logdir={events_file(1): _rows(rng, "tokens", [3_000_000_000, 5_000_000_000], 1.0)})
+    # size_guidance would thin it out; more values would cost more time than they tell
+    yield trial("600 values", logdir={events_file(1): _rows(rng, "loss", range(600), 1.0)})
     yield trial("a file without values", logdir={events_file(1): []})
     yield trial("no event file", logdir={"notes.txt": None})
 
@@ -685,7 +766,7 @@ def best_run(rng):
     yield trial(
         "the smallest loss",
         logdir={
-            f"lr=0.1/{file}": _run("loss", high, low, high),
+            f"lr=0.1/{file}": _run("loss", 3.0 + high, low, high),
             f"lr=0.2/{file}": _run("loss", 2.0 + high, middle),
             f"lr=0.3/{file}": _run("loss", middle, high),
         },
@@ -745,22 +826,49 @@ def best_run(rng):
         },
         tag="accuracy",
     )
+    # whoever does not sort gets the folder's order, which may be that of creation, its reverse, or neither
+    for names in ("fdaecb", "qsuptr"):
+        yield trial(
+            f"six runs share the best value, {min(names)} to {max(names)}",
+            logdir={f"{name}/{file}": _run("accuracy", 0.1, 0.5) for name in names},
+            tag="accuracy",
+            mode="max",
+        )
+    yield trial(
+        "a run that holds nothing but infinity",
+        logdir={f"a/{file}": _run("accuracy", 0.5), f"b/{file}": _run("loss", math.inf, math.inf)},
+        tag="loss",
+        mode="min",
+    )
+    yield trial(
+        "a run that reached infinity",
+        logdir={f"a/{file}": _run("reward", high), f"b/{file}": _run("reward", low, math.inf, low)},
+        tag="reward",
+        mode="max",
+    )
+    yield trial(
+        "runs that differ by little",
+        logdir={f"a/{file}": _run("accuracy", 0.5), f"b/{file}": _run("accuracy", 0.500001)},
+        tag="accuracy",
+        mode="max",
+    )
     yield trial("no run has the tag", logdir={f"a/{file}": _run("loss", 1.0)}, tag="accuracy", mode="max")
     yield trial("no runs", logdir={"notes.txt": None}, tag="loss", mode="min")
 
 
-def _best(logdir, tag, mode, of_run=None, path=False, key="scalars", skip_nan=True):
+def _best(logdir, tag, mode, of_run=None, skip_nan=True, backwards=False, keep=lambda value: True):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     better = max if mode == "max" else min
     best = {}
-    for run in sorted(one for one in Path(logdir).iterdir() if one.is_dir()):
+    for run in sorted((one for one in Path(logdir).iterdir() if one.is_dir()), reverse=backwards):
         events = EventAccumulator(str(run)).Reload()
         if tag not in events.Tags()["scalars"]:
             continue
         values = [event.value for event in events.Scalars(tag)]
         if skip_nan:
             values = [value for value in values if value == value]
+        values = [value for value in values if keep(value)]
         if values:
             best[run.name] = (of_run or better)(values)
     return better(best, key=best.get) if best else None
@@ -795,6 +903,27 @@ def compares_means(logdir, tag, mode="max"):
     return _best(logdir, tag, mode, of_run=lambda values: sum(values) / len(values))
 
 
+@best_run.mistake("Several runs share the best value, and you take the last: the first in alphabetical order counts.")
+def takes_the_last_of_equals(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, backwards=True)
+
+
+@best_run.mistake(
+    "Infinite values were passed over, or never won. They are values like others: only NaN is passed over."
+)
+def passes_over_infinity(logdir, tag, mode="max"):
+    return _best(logdir, tag, mode, keep=math.isfinite)
+
+
+@best_run.mistake(
+    "A run that holds nothing but infinity does not win against your first best value, which is infinite itself. Start "
+    "from `None`, or collect the runs in a dictionary."
+)
+def starts_at_infinity(logdir, tag, mode="max"):
+    alone = math.inf if mode == "min" else -math.inf
+    return _best(logdir, tag, mode, keep=lambda value: value != alone)
+
+
 @exercise(
     points=2,
     level=2,
@@ -819,6 +948,10 @@ def seed_band(rng):
     yield trial("one run", runs=[run(3, 4, 7)])
     yield trial("one common step", runs=[run(0, 5), run(5, 6, 7)])
     yield trial("no common step", runs=[run(0, 2, 4), run(1, 3)])
+    middle = 1e9 + 64 * rng.integers(0, 1000, 3).double()
+    steps = torch.tensor([1, 2, 3])
+    # the squares of such values have too few digits left for a variance of 1; with multiples of 64 it is always lost
+    yield trial("large values that differ by 2", runs=[(steps, middle - 1), (steps.clone(), middle + 1)])
     yield trial("a run without values", runs=[run(0, 1), run()])
 
 
@@ -862,6 +995,16 @@ def all_steps(runs):
     return torch.tensor(union, dtype=torch.int64), mean, std
 
 
+@seed_band.mistake(
+    "You took the mean of the squares minus the square of the mean: two large numbers, whose difference is lost in "
+    "rounding. Subtract the mean first, then square."
+)
+def squares_minus_square(runs):
+    common, mean, _ = _band(runs)
+    squares, _ = _band([(steps, values.square()) for steps, values in runs])[1:]
+    return common, mean, (squares - mean.square()).sqrt()
+
+
 @seed_band.mistake("The last is the variance. The standard deviation is its root.")
 def variance(runs):
     common, mean, std = _band(runs)
@@ -877,7 +1020,7 @@ def project_to_recorder(function, arguments):
     """A probe: what reached the projector, what the function raised, and the model's modes, hooks and buffers afterwards."""
     model = arguments["model"]
     writer = Recorder()
-    raised = None
+    raised = "no error"
     try:
         result = apply(function, arguments | {"writer": writer})
     except RuntimeError as error:
@@ -886,10 +1029,10 @@ def project_to_recorder(function, arguments):
         result, raised = None, str(error)
     return {
         "result": collect(result),
-        "written": collect([call for call in writer.calls if call[0] == "add_embedding"]),
+        "calls of add_embedding": [call[2] for call in writer.calls if call[0] == "add_embedding"],
         "error that came out": raised,
         "modules in train mode afterwards": [name for name, module in model.named_modules() if module.training],
-        "hooks left": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()),
+        "number of hooks afterwards": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()),
         "state afterwards": collect(dict(model.state_dict())),
         "images afterwards": collect(arguments["images"]),
     }
@@ -926,42 +1069,70 @@ def embed(rng):
     def images(n, *shape):
         return rng.uniform(n, *shape)
 
-    yield trial("a linear layer", writer=None, model=small(), layer="1", images=images(4, 1, 3, 4), labels=names(4))
     yield trial(
-        "a model in eval mode", writer=None, model=small().eval(), layer="2", images=images(3, 3, 2, 2), labels=names(3)
+        "a linear layer", writer=A_RECORDER, model=small(), layer="1", images=images(4, 1, 3, 4), labels=names(4)
+    )
+    yield trial(
+        "a model in eval mode",
+        writer=A_RECORDER,
+        model=small().eval(),
+        layer="2",
+        images=images(3, 3, 2, 2),
+        labels=names(3),
     )
     two_signs = convolutional()
     two_signs.get_submodule("0.1").bias.data = torch.tensor([-20.0, 20.0])  # ReLU must change one of the two maps
     yield trial(
         "feature maps, and a layer in place after them",
-        writer=None,
+        writer=A_RECORDER,
         model=two_signs,
         layer="0.1",
         images=images(5, 1, 4, 4),
         labels=names(5),
     )
     yield trial(
-        "after dropout", writer=None, model=convolutional(), layer="0.3", images=images(2, 1, 4, 4), labels=names(2)
+        "after dropout",
+        writer=A_RECORDER,
+        model=convolutional(),
+        layer="0.3",
+        images=images(2, 1, 4, 4),
+        labels=names(2),
     )
     partly = convolutional()
     partly.get_submodule("0.1").eval()
     yield trial(
         "one layer in eval mode on purpose",
-        writer=None,
+        writer=A_RECORDER,
         model=partly,
         layer="2",
         images=images(3, 1, 4, 4),
         labels=names(3),
     )
-    yield trial("one image", writer=None, model=small(), layer="3", images=images(1, 1, 3, 4), labels=names(1))
+    yield trial("one image", writer=A_RECORDER, model=small(), layer="3", images=images(1, 1, 3, 4), labels=names(1))
+    watched = small()
+    watched.get_submodule("1").register_forward_hook(lambda module, inputs, output: None)
+    watched.get_submodule("2").register_forward_pre_hook(lambda module, inputs: None)
+    yield trial(
+        "a model with hooks of its own",
+        writer=A_RECORDER,
+        model=watched,
+        layer="1",
+        images=images(2, 1, 3, 4),
+        labels=names(2),
+    )
     broken = nn.Sequential(*small(), _Raises())
     yield trial(
-        "a model that raises an error", writer=None, model=broken, layer="1", images=images(2, 1, 3, 4), labels=names(2)
+        "a model that raises an error",
+        writer=A_RECORDER,
+        model=broken,
+        layer="1",
+        images=images(2, 1, 3, 4),
+        labels=names(2),
     )
 
 
 def _embed(writer, model, layer, images, labels, clone=True, flat=True, evaluate=True, restore="each", graph=False,
-           clean="always", output=False):  # fmt: skip
+           clean="always", output=False, swallow=False):  # fmt: skip
     caught = []
     modes = [(module, module.training) for module in model.modules()]
     keep = torch.clone if clone else (lambda output: output)
@@ -983,6 +1154,9 @@ def _embed(writer, model, layer, images, labels, clone=True, flat=True, evaluate
         with torch.set_grad_enabled(graph):
             result = (model.eval() if evaluate else model)(images)
         done = True
+    except RuntimeError:
+        if not swallow:
+            raise
     finally:
         if clean == "always" or (clean == "after success" and done):
             undo()
@@ -1050,6 +1224,34 @@ def takes_the_logits(writer, model, layer, images, labels):
     _embed(writer, model, layer, images, labels, output=True)
 
 
+@embed.mistake(
+    "You removed all hooks of the layer, those of others too. `register_forward_hook` returns a handle: `handle.remove()` "
+    "removes yours alone."
+)
+def clears_all_hooks(writer, model, layer, images, labels):
+    try:
+        _embed(writer, model, layer, images, labels)
+    finally:
+        model.get_submodule(layer)._forward_hooks.clear()
+
+
+@embed.mistake(
+    "The error of the model was swallowed, and the caller believes that all went well. `try … finally` without `except` "
+    "lets it out."
+)
+def swallows_the_error(writer, model, layer, images, labels):
+    with contextlib.suppress(RuntimeError):
+        _embed(writer, model, layer, images, labels)
+
+
+@embed.mistake(
+    "The error of the model was swallowed, and what the layer had given until then was written. `try … finally` without "
+    "`except` lets the error out, and nothing is written."
+)
+def writes_after_an_error(writer, model, layer, images, labels):
+    _embed(writer, model, layer, images, labels, swallow=True)
+
+
 # Debug --------------------------------------------------------------------------------------------------------------
 
 
@@ -1059,26 +1261,32 @@ class _KeepsTypes(Recorder):
     def add_scalar(self, tag, scalar_value, global_step=None, *rest, **named):
         super().add_scalar(tag, scalar_value, global_step, *rest, **named)
         kind = "float" if isinstance(scalar_value, float) else type(scalar_value).__name__
-        self.calls[-1] = (*self.calls[-1], kind)
+        name, tag, noted = self.calls[-1]
+        self.calls[-1] = (name, tag, {"type": kind} | noted)
+
+
+_RATE = 0.05
 
 
 def train_beside_recorder(function, arguments):
     """A probe: build the network and its optimiser, train, and report what was written, the weights and the mode."""
     model = arguments["model"]
-    optimizer = torch.optim.SGD(model.parameters(), lr=arguments["optimizer"])
+    optimizer = torch.optim.SGD(model.parameters(), lr=_RATE)
     writer = _KeepsTypes()
-    graphs = []
+    passes = []
     hook = model.register_forward_hook(
-        lambda module, inputs, output: graphs.append((module.training, output.requires_grad))
+        lambda module, inputs, output: passes.append(
+            f"in {'train' if module.training else 'eval'} mode, {'with' if output.requires_grad else 'without'} a graph"
+        )
     )
     result = apply(function, arguments | {"optimizer": optimizer, "writer": writer})
     hook.remove()
     return {
         "result": collect(result),
-        "written (value, step, type)": _by_tag([call for call in writer.calls if call[0] == "add_scalar"]),
-        "passes (train mode, with a graph)": collect(graphs),
+        "forward passes in their order": passes,  # before the values, which tell less about a wrong mode
+        "calls of the writer": _by_tag([call for call in writer.calls if call[0] == "add_scalar"]),
         "weights and statistics afterwards": collect(dict(model.state_dict())),
-        "in train mode afterwards": model.training,
+        "mode of the model afterwards": "train" if model.training else "eval",
     }
 
 
@@ -1094,7 +1302,7 @@ def train_beside_recorder(function, arguments):
     probe=train_beside_recorder,
 )
 def train_and_log(rng):
-    """Trials for a loop that trains and logs. `optimizer` is the learning rate of the SGD that it gets."""
+    """Trials for a loop that trains and logs. The probe makes the optimiser, for the network of the trial."""
 
     def network(features):
         model = nn.Sequential(nn.Linear(features, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1))
@@ -1108,8 +1316,8 @@ def train_and_log(rng):
             "model": network(features),
             "batches": batches(count, n, features),
             "validation": (rng.normal(5, features), rng.normal(5, 1)),
-            "optimizer": 0.05,
-            "writer": None,
+            "optimizer": f"SGD(lr={_RATE})",
+            "writer": A_RECORDER,
             "epochs": epochs,
         }
 
@@ -1121,18 +1329,19 @@ def train_and_log(rng):
     yield trial("a model that comes in eval mode", **in_eval)
 
 
-def _train(model, batches, validation, optimizer, writer, epochs, restart=False, stuck=False, by_epoch=False,
-           tensors=False, graph=False, no_eval=False, one_late=False):  # fmt: skip
+def _train(model, batches, validation, optimizer, writer, epochs, restart=False, train_at=("epoch", "end"),
+           by_epoch=False, tensors=False, graph=False, no_eval=False, one_late=False, zero=True):  # fmt: skip
     number = (lambda loss: loss) if tensors else (lambda loss: loss.item())
     seen = 0
-    if not stuck:
+    if "start" in train_at:
         model.train()
     for epoch in range(epochs):
-        if not stuck:
+        if "epoch" in train_at:
             model.train()
         for index, (x, y) in enumerate(batches):
             loss = F.mse_loss(model(x), y)
-            optimizer.zero_grad()
+            if zero:
+                optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             seen += one_late
@@ -1144,7 +1353,7 @@ def _train(model, batches, validation, optimizer, writer, epochs, restart=False,
         with torch.set_grad_enabled(graph):
             loss = F.mse_loss(model(x), y)
         writer.add_scalar("loss/validation", number(loss), epoch if by_epoch else seen)
-    if not stuck:
+    if "end" in train_at:
         model.train()
 
 
@@ -1160,7 +1369,42 @@ def step_starts_anew(model, batches, validation, optimizer, writer, epochs):
     "the end."
 )
 def stays_in_eval_mode(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, stuck=True)
+    _train(model, batches, validation, optimizer, writer, epochs, train_at=())
+
+
+@train_and_log.mistake(
+    "From the second epoch on the model trains in eval mode. `model.train()` once before the loop is not enough: call it "
+    "at the start of each epoch, and at the end."
+)
+def trains_in_eval_mode_and_stays(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, train_at=("start",))
+
+
+@train_and_log.mistake(
+    "From the second epoch on the model trains in eval mode. `model.train()` belongs at the start of each epoch."
+)
+def trains_in_eval_mode(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, train_at=("start", "end"))
+
+
+@train_and_log.mistake(
+    "`model.train()` after the loop alone comes too late: from the second epoch on the model trains in eval mode. Call it "
+    "at the start of each epoch too."
+)
+def trains_in_eval_mode_until_the_end(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, train_at=("end",))
+
+
+@train_and_log.mistake("The last validation leaves the model in eval mode. Call `model.train()` once more at the end.")
+def ends_in_eval_mode(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, train_at=("epoch",))
+
+
+@train_and_log.mistake(
+    "The gradients of the batches add up: `optimizer.zero_grad()` is missing. Call it before each `backward()`."
+)
+def forgets_zero_grad(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, zero=False)
 
 
 @train_and_log.mistake(
@@ -1199,20 +1443,31 @@ def validates_in_train_mode(model, batches, validation, optimizer, writer, epoch
 
 
 def drive_throttled(cls, arguments):
-    """A probe: construct the class around a Recorder, make the calls, and report what came through before and at the end."""
-    inner = Recorder()
+    """A probe: construct the class around a Recorder, make the calls, and report what came through before and at the end.
+
+    With `calls_of_a_second_writer`, a second one is constructed, and the two are called in turn.
+    """
+    inner, second_inner = Recorder(), Recorder()
     throttled = apply(cls, {"writer": inner, "every": arguments["every"]})
-    for tag, value, step in arguments["calls"]:
-        throttled.add_scalar(tag, value, step)
+    others = arguments.get("calls_of_a_second_writer", [])
+    second = apply(cls, {"writer": second_inner, "every": arguments["every"]}) if others else None
+    for mine, other in itertools.zip_longest(arguments["calls"], others):
+        if mine:
+            throttled.add_scalar(*mine)
+        if other:
+            second.add_scalar(*other)
     before = len(inner.calls)
     throttled.close()
     at_the_end = inner.calls[before:]
-    return {
-        "passed on at once": collect(inner.calls[:before]),
-        "passed on by close()": _by_tag([call for call in at_the_end if call[0] == "add_scalar"]),
-        "calls of the writer's close()": sum(call == ("close",) for call in inner.calls),
-        "close() comes last": inner.calls[-1:] == [("close",)],
+    if second:
+        second.close()
+    evidence = {
+        "calls passed on at once": collect(inner.calls[:before]),
+        "calls passed on by close()": _by_tag([call for call in at_the_end if call[0] == "add_scalar"]),
+        "number of times the writer was closed": sum(call == ("close",) for call in inner.calls),
+        "name of the writer's last call": inner.calls[-1][0] if inner.calls else "",
     }
+    return evidence | ({"calls passed on by the second writer": collect(second_inner.calls)} if second else {})
 
 
 @exercise(
@@ -1245,6 +1500,17 @@ def ThrottledWriter(rng):
     yield trial("more than there are calls", every=100, calls=calls("loss", [5, 6, 7]))
     yield trial("steps with gaps", every=2, calls=calls("loss", [1, 3, 9, 27, 81]))
     yield trial("one call", every=5, calls=calls("loss", [3]))
+    yield trial(
+        "zeros passed on, and held back",
+        every=2,
+        calls=[("lr", 0.0, 0), ("loss", 1.5, 3), ("loss", 0.0, 4), ("lr", 0.1 + rng.number(), 0)],
+    )
+    yield trial(
+        "two writers in turn",
+        every=3,
+        calls=calls("loss", range(6)),
+        calls_of_a_second_writer=calls("loss", range(100, 108)),
+    )
     yield trial("no call", every=5, calls=[])
 
 
@@ -1310,17 +1576,67 @@ class LeavesItOpen(_Throttled):
     finish = False
 
 
+@ThrottledWriter.mistake(
+    "A last value of 0 does not arrive: 0 counts as false. Ask whether a call was held back, such as `is not None`, and not "
+    "whether its value is true."
+)
+class LosesZeros(_Throttled):
+    def close(self):
+        self.held = {tag: (value, step) for tag, (value, step) in self.held.items() if value}
+        super().close()
+
+
+@ThrottledWriter.mistake(
+    "A last call at step 0 does not arrive: 0 counts as false. Ask whether a call was held back, such as `is not None`, "
+    "and not whether its step is true."
+)
+class LosesStepZero(_Throttled):
+    def close(self):
+        self.held = {tag: (value, step) for tag, (value, step) in self.held.items() if step}
+        super().close()
+
+
+@ThrottledWriter.mistake(
+    "Two writers share what they keep: it belongs to the class. Each needs its own, as attributes of `self` that "
+    "`__init__` makes."
+)
+class SharesItsState(_Throttled):
+    def __init__(self, writer, every):
+        self.writer, self.every = writer, every
+        type(self).counts, type(self).held = {}, {}
+
+
+class _File(str):
+    """An event file as a trial shows it, in words; the attributes say what to write."""
+
+    def __new__(cls, records, cut=0, as_text=False):
+        words = f"a file with records of {', '.join(f'{len(record):,}' for record in records)} bytes"
+        self = super().__new__(
+            cls, (words if records else "an empty file") + f", the last {cut} bytes cut off" * (cut > 0)
+        )
+        self.records, self.cut, self.as_text = records, cut, as_text
+        return self
+
+
 def call_with_file(function, arguments):
     """A probe: write the file that `path` describes, and call the function with its path."""
-    records, cut, as_text = arguments["path"]
-    content = b"".join(_record(bytes(record)) for record in records)
+    file = arguments["path"]
+    content = b"".join(map(_record, file.records))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, events_file(1))
-        path.write_bytes(content[: len(content) - cut])
-        result = apply(function, {"path": str(path) if as_text else path})
-    if isinstance(result, list):
-        result = [list(one) if isinstance(one, bytes) else Typed(type(one).__name__) for one in result]
-    return {"result": collect(result)}
+        path.write_bytes(content[: len(content) - file.cut])
+        result = apply(function, {"path": str(path) if file.as_text else path})
+    return {"result": [_bytes(one) for one in result] if isinstance(result, list) else collect(result)}
+
+
+def _bytes(value):
+    """Bytes as evidence: in hexadecimal as the prompt writes them, long ones shortened, with a checksum of all."""
+    if not isinstance(value, (bytes, bytearray)):
+        return collect(value)
+    text = value.hex(" ")
+    if len(value) > 40:
+        text = f"{value[:20].hex(' ')} … ({len(value):,} bytes, checksum {zlib.crc32(value):08x})"
+    return Typed("bytes object" if isinstance(value, bytes) else "bytearray", text)
 
 
 def _record(data):
@@ -1341,27 +1657,29 @@ def _record(data):
     probe=call_with_file,
 )
 def read_records(rng):
-    """Trials for reading an event file. `path` describes it: (bytes of each record, bytes cut off, path as a str)."""
+    """Trials for reading an event file. `path` describes it."""
 
     def records(*lengths):
-        return [rng.integers(0, 256, length).tolist() for length in lengths]
+        return [bytes(rng.integers(0, 256, length).tolist()) for length in lengths]
 
-    yield trial("three records", path=(records(5, 2, 9), 0, False))
-    yield trial("the path as a str", path=(records(3, 4), 0, True))
-    yield trial("a long record: its length takes two bytes", path=(records(300, 1), 0, False))
-    yield trial("an empty record in the middle", path=(records(2, 0, 3), 0, True))
-    yield trial("cut in the last checksum", path=(records(4, 6), 1, False))
-    yield trial("the last checksum is missing", path=(records(4, 6), 4, False))
-    yield trial("cut in the data", path=(records(4, 6, 8), 7, True))
-    yield trial("data missing", path=(records(3, 6), 10, False))
-    yield trial("cut in the checksum of the length", path=(records(7, 6), 12, False))
-    yield trial("the checksum of the length is missing", path=(records(3, 5), 13, False))
-    yield trial("cut in the length", path=(records(3, 5), 20, False))
-    yield trial("a single record, cut", path=(records(5), 3, True))
-    yield trial("an empty file", path=([], 0, False))
+    yield trial("three records", path=_File(records(5, 2, 9)))
+    yield trial("the path as a str", path=_File(records(3, 4), as_text=True))
+    yield trial("a long record: its length takes two bytes", path=_File(records(300, 1)))
+    yield trial("a longer record: its length takes three bytes", path=_File([records(100)[0] * 700, *records(2)]))
+    yield trial("an empty record in the middle", path=_File(records(2, 0, 3), as_text=True))
+    yield trial("an empty record first", path=_File(records(0, 4)))  # a length of 0 is 0 in any order of bytes
+    yield trial("cut in the last checksum", path=_File(records(4, 6), cut=1))
+    yield trial("the last checksum is missing", path=_File(records(4, 6), cut=4))
+    yield trial("cut in the data", path=_File(records(4, 6, 8), cut=7, as_text=True))
+    yield trial("data missing", path=_File(records(3, 6), cut=10))
+    yield trial("cut in the checksum of the length", path=_File(records(7, 6), cut=12))
+    yield trial("the checksum of the length is missing", path=_File(records(3, 5), cut=13))
+    yield trial("cut in the length", path=_File(records(3, 5), cut=20))
+    yield trial("a single record, cut", path=_File(records(5), cut=3, as_text=True))
+    yield trial("an empty file", path=_File([]))
 
 
-def _records(path, size=8, code="<Q", data=12, tail=4, whole=True, keep_all=False):
+def _records(path, code="<Q", data=12, tail=4, whole=True):
     content = Path(path).read_bytes()
     found, start = [], 0
     while start + data <= len(content):
@@ -1431,3 +1749,8 @@ def skips_no_checksum(path):
 @read_records.mistake("The length is read with its highest byte first, which makes it huge. `<` is lowest byte first.")
 def reads_big_endian(path):
     return _records(path, code=">Q")
+
+
+@read_records.mistake("Only two bytes of the length are read, which is enough up to 65,535. `<Q` reads all eight.")
+def reads_two_bytes(path):
+    return _records(path, code="<H")

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from autograder.compare import difference
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
 from autograder.probe import apply, call_with_gradients, fixed_weights
@@ -49,7 +51,18 @@ def _sgd(model, lr=0.1, momentum=0.0):
 
 
 def _modes(model):
-    return {name or "model": module.training for name, module in model.named_modules()}
+    """The mode that each part of the model was left in."""
+    return {
+        f"mode of {f'part {name}' if name else 'the model'} afterwards": "train" if module.training else "eval"
+        for name, module in model.named_modules()
+    }
+
+
+def _holds_graph(result):
+    """Whether a tensor in the result still requires a gradient, and so keeps its graph in memory."""
+    if isinstance(result, (list, tuple)):
+        return any(map(_holds_graph, result))
+    return isinstance(result, torch.Tensor) and result.requires_grad
 
 
 def _pair(result):
@@ -58,6 +71,15 @@ def _pair(result):
 
 
 # bce_with_logits
+
+
+def _call_with_slopes(function, arguments):
+    """The result and the gradients; these only away from 0, where `abs` and `clamp`, in a good old formula, have a kink."""
+    at_the_kink = bool((arguments["logits"] == 0).any())
+    evidence = call_with_gradients(function, arguments)
+    if at_the_kink:
+        del evidence["gradients"]
+    return evidence
 
 
 @exercise(
@@ -69,7 +91,7 @@ def _pair(result):
         "`torch.logaddexp(a, b)` is log(eᵃ + eᵇ) without overflow, for tensors a and b. Which is 0 here?",
         "Then subtract t · z, and take the mean over the samples.",
     ],
-    probe=call_with_gradients,
+    probe=_call_with_slopes,
     forbidden=dict.fromkeys(BINARY_CROSS_ENTROPIES, "The exercise is to write it."),
 )
 def bce_with_logits(rng):
@@ -82,6 +104,11 @@ def bce_with_logits(rng):
         "logits of ±10,000, right and wrong",
         logits=torch.tensor([1e4, 1e4, -1e4, -1e4]) + rng.normal(4),
         targets=torch.tensor([1.0, 0.0, 1.0, 0.0]),
+    )
+    yield trial(
+        "logits of ±6: the losses are small, but not 0",
+        logits=torch.tensor([6.0, -6.0]) + 0.5 * rng.uniform(2),
+        targets=torch.tensor([1.0, 0]),
     )
     yield trial(
         "logits of ±30: small losses",
@@ -238,13 +265,19 @@ def divides_by_no_warmup(step, warmup, total):
 
 
 def _told_losses(function, arguments):
-    """What `step` returns for each loss, and `best` before the first and after each."""
+    """What `step` returns for each loss, and `best` before the first and after each.
+
+    A second object beside it, told other losses, must make no difference.
+    """
     losses = arguments.pop("losses")
-    stopper = apply(function, arguments)
-    evidence = {"best at first": collect(stopper.best), "after each loss": []}
-    for loss in losses:
+    stopper, other = apply(function, arguments), apply(function, dict(arguments))
+    evidence = {"best before the first loss": collect(stopper.best)}
+    other.step(-1000.0)
+    for number, loss in enumerate(losses, 1):
         answer = stopper.step(loss)
-        evidence["after each loss"].append({"loss": loss, "stop": collect(answer), "best": _as_float(stopper.best)})
+        evidence[f"answer to loss {number}, {loss:g}"] = collect(answer)
+        evidence[f"best after loss {number}, {loss:g}"] = _as_float(stopper.best)
+        other.step(math.nan)
     return evidence
 
 
@@ -393,6 +426,22 @@ class compares_with_the_previous(_Stopper):
         return self.bad >= self.patience
 
 
+@EarlyStopping.mistake(
+    "All objects share one memory here: it lies on the class. Two trainings at once would stop each other. Set the "
+    "attributes of `self` in `__init__`."
+)
+class shares_its_memory(_Stopper):
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.min_delta = patience, min_delta
+        type(self).best, type(self).bad = math.inf, 0
+
+    def step(self, loss):
+        better = self.improves(loss)
+        type(self).bad = 0 if better else self.bad + 1
+        type(self).best = loss if better else self.best
+        return self.bad >= self.patience
+
+
 # cross_entropy
 
 
@@ -511,13 +560,29 @@ def cuts_the_graph(logits, labels):
 # adamw_step
 
 
+_OPTIMISERS = os.path.dirname(torch.optim.Optimizer.step.__code__.co_filename)
+"""Where the code of torch.optim lies."""
+
+
 def _three_tensors(function, arguments):
-    """The new (w, m, v), and which arguments the step changed."""
+    """The new (w, m, v), which arguments the step changed, and whether code of torch.optim ran."""
+    used = []
+
+    def watch(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(_OPTIMISERS):
+            used.append(frame.f_code.co_name)
+
     before = collect(arguments)
-    result = _pair(apply(function, arguments))
+    previous = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        result = _pair(apply(function, arguments))
+    finally:
+        sys.setprofile(previous)
     after = collect(arguments)
     tensors = [name for name in ("w", "g", "m", "v") if not torch.equal(before[name], after[name])]
-    return {"result": collect(result), "changed": {name: after[name] for name in tensors}}
+    changed = {name: after[name] for name in tensors}
+    return {"result": collect(result), "changed": changed, "use of torch.optim": bool(used)}
 
 
 @exercise(
@@ -613,6 +678,19 @@ def returns_the_corrected(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weigh
     return new - lr * weight_decay * w, m / c1, v / c2
 
 
+@adamw_step.mistake(
+    "The numbers are right, but `torch.optim` made them. It is not allowed here: write the three steps of the formula."
+)
+def by_the_library(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    weights = w.clone().requires_grad_()
+    weights.grad = g.clone()
+    optimizer = torch.optim.AdamW([weights], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    state = optimizer.state[weights]
+    state["step"], state["exp_avg"], state["exp_avg_sq"] = torch.tensor(float(t - 1)), m.clone(), v.clone()
+    optimizer.step()
+    return weights.detach(), state["exp_avg"], state["exp_avg_sq"]
+
+
 # parameter_groups
 
 
@@ -630,7 +708,11 @@ def _shrunk(function, arguments):
     before = collect(dict(model.named_parameters()))
     optimizer.step()
     after = collect(dict(model.named_parameters()))
-    return {"members": sorted(members), "after a step with gradients of 0": after, "before": before}
+    return {
+        "parameters in the groups": ", ".join(sorted(members)),
+        "parameters after a step with gradients of 0": after,
+        "parameters before the step": before,
+    }
 
 
 class _WithScalar(nn.Module):
@@ -729,10 +811,15 @@ def two_axes_only(model, weight_decay):
 
 
 def _after_training(function, arguments):
-    """The result; the model's state and the modes of its parts afterwards."""
+    """The result, and whether it holds a graph; the model's state and the modes of its parts afterwards."""
     model = arguments["model"]
     result = apply(function, arguments)
-    return {"result": collect(result), "state": collect(dict(model.state_dict())), "modes": _modes(model)}
+    return {
+        "result": collect(result),
+        "graph behind the result": _holds_graph(result),
+        "state afterwards": collect(dict(model.state_dict())),
+        **_modes(model),
+    }
 
 
 @exercise(
@@ -785,8 +872,8 @@ def train_epoch(rng):
     )
 
 
-def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="samples", as_number=True):
-    """An epoch of the mistakes: `before` runs at the start of each batch, `between` before the step."""
+def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="samples", as_number=True, after=None):
+    """An epoch of the mistakes: `before` runs at the start of each batch, `between` before the step, `after` after it."""
     batches = []
     for inputs, labels in loader:
         if before:
@@ -796,6 +883,8 @@ def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="s
         if between:
             between()
         optimizer.step()
+        if after:
+            after()
         batches.append((loss.item() if as_number else loss, len(labels)))
     if mean == "batches":
         return sum(loss for loss, _ in batches) / len(batches)
@@ -912,6 +1001,37 @@ def keeps_the_graphs(model, loader, loss_fn, optimizer, max_norm=None):
     return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, clip, as_number=False)
 
 
+@train_epoch.mistake("The value is right, but it is a tensor. A Python float is asked: `loss.item()`, or `float(…)`.")
+def gives_a_tensor(model, loader, loss_fn, optimizer, max_norm=None):
+    return keeps_the_graphs.implementation(model, loader, loss_fn, optimizer, max_norm).detach()
+
+
+@train_epoch.mistake(
+    "This is the loss *after* the step, from a second pass through the model, which costs time and moves batch norm's "
+    "running statistics once more. Take the loss that you called `backward` on."
+)
+def measures_after_the_step(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    total = samples = 0
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss_fn(model(inputs), labels).backward()
+        _clip(model, max_norm)
+        optimizer.step()
+        total, samples = total + loss_fn(model(inputs), labels).item() * len(labels), samples + len(labels)
+    return total / samples
+
+
+@train_epoch.mistake(
+    "The gradients are set to zero after the step, so what lay there before the first batch is part of the first step. "
+    "Set them to zero before `backward`."
+)
+def zeroes_after_the_step(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    clip = lambda: _clip(model, max_norm)  # noqa: E731
+    return _epoch(model, loader, loss_fn, optimizer, None, clip, after=optimizer.zero_grad)
+
+
 # evaluate
 
 
@@ -926,9 +1046,9 @@ def _evaluated(function, arguments):
         handle.remove()
     return {
         "result": collect(result),
-        "batches with a graph": sum(graphs),
-        "modes": _modes(model),
-        "state": collect(dict(model.state_dict())),
+        "number of batches with a graph": sum(graphs),
+        **_modes(model),
+        "state afterwards": collect(dict(model.state_dict())),
     }
 
 
@@ -1075,20 +1195,22 @@ def divides_by_the_whole_data_set(model, loader, loss_fn):
 
 
 def _accumulated(function, arguments):
-    """The result and the state of the model, and whether more samples came at once than the largest piece has."""
+    """The result, the state of the model, and how often more samples came at once than the largest piece has."""
     model, batches = arguments["model"], arguments["batches"]
+    before, largest = collect(batches), max(len(labels) for _, labels in batches)
     sizes = []
     handle = model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     try:
         result = apply(function, arguments)
     finally:
         handle.remove()
-    largest = max(len(labels) for _, labels in batches)
+    pieces = collect(batches)
     return {
         "result": collect(result),
-        "more samples at once than the largest piece": max(sizes, default=0) > largest,
-        "state": collect(dict(model.state_dict())),
-        "training": model.training,
+        "changed": {"batches": pieces} if difference(before, pieces, "batches", exact=True) else {},
+        "number of times that the model got more samples than the largest piece has": sum(n > largest for n in sizes),
+        "state afterwards": collect(dict(model.state_dict())),
+        **_modes(model),
     }
 
 
@@ -1176,6 +1298,17 @@ def equal_shares(model, batches, loss_fn, optimizer):
     return sum(losses) / len(losses)
 
 
+@train_accumulated.mistake(
+    "The result is right, but the step is not: dividing each loss by the number of pieces makes a small piece count as "
+    "much as a large one. A piece's share is its samples over all samples."
+)
+def equal_shares_in_the_step(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    losses, sizes = _pieces(model, batches, loss_fn, lambda size, sizes: 1 / len(sizes))
+    optimizer.step()
+    return _mean(losses, sizes)
+
+
 @train_accumulated.mistake("The step is right. The result is the mean over *pieces*: weigh each by its samples.")
 def result_over_pieces(model, batches, loss_fn, optimizer):
     optimizer.zero_grad()
@@ -1189,6 +1322,32 @@ def steps_every_piece(model, batches, loss_fn, optimizer):
     optimizer.zero_grad()
     losses, sizes = _pieces(model, batches, loss_fn, _share, optimizer.step)
     return _mean(losses, sizes)
+
+
+@train_accumulated.mistake(
+    "This trains on one piece after the other, with a step for each. One step is asked, after the last piece: `zero_grad` "
+    "stands before the loop, `step` after it."
+)
+def trains_on_each_piece(model, batches, loss_fn, optimizer):
+    return _epoch(model, batches, loss_fn, optimizer, optimizer.zero_grad)
+
+
+@train_accumulated.mistake(
+    "Each piece's share is right, but each gets a step of its own. One step is asked: `zero_grad` before the loop, `step` "
+    "after it, and the gradients add up in between."
+)
+def steps_with_each_share(model, batches, loss_fn, optimizer):
+    samples = sum(len(labels) for _, labels in batches)
+    return sum(
+        _epoch(
+            model,
+            [piece],
+            loss_fn=lambda x, y: loss_fn(x, y) * len(y) / samples,
+            optimizer=optimizer,
+            before=optimizer.zero_grad,
+        )
+        for piece in batches
+    )
 
 
 @train_accumulated.mistake("`zero_grad` inside the loop throws away all pieces but the last.")
@@ -1237,10 +1396,19 @@ def _text_logits(function, arguments):
         model.linear.bias.copy_(weights["bias"])
     before = ids.clone()
     logits = model(ids)
-    evidence = {"parameters": shapes, "logits": collect(logits), "ids changed": not torch.equal(before, ids)}
+    evidence = {
+        "parameters": shapes,
+        "logits": collect(logits),
+        "changed": {} if torch.equal(before, ids) else {"ids": collect(ids)},
+        "embedding.weight after the call": collect(model.embedding.weight),
+        "linear.weight after the call": collect(model.linear.weight),
+        "linear.bias after the call": collect(model.linear.bias),
+    }
     if isinstance(logits, torch.Tensor) and logits.requires_grad:
         (gradient,) = torch.autograd.grad(logits, [model.embedding.weight], fixed_weights(logits))
-        evidence["gradient of the word vectors"] = collect(gradient)
+        # nn.Embedding(padding_idx=…) hides the gradient of this row: a mistake is the same with it and without
+        words = [row for row in range(len(gradient)) if row != arguments.get("padding_idx", 0)]
+        evidence["gradient of the word vectors without that of padding"] = collect(gradient[words])
     return evidence
 
 
@@ -1354,6 +1522,17 @@ class padding_is_always_zero(_Texts):
         return self.linear(self.words(ids).sum(dim=1) / self.count(ids))
 
 
+@FastText.mistake(
+    "`forward` writes into the vectors: the row of padding is set to 0. Using a model must not change it. Leave the row "
+    "as it is, and mask it out of the sum."
+)
+class writes_into_the_vectors(_Texts):
+    def forward(self, ids):
+        with torch.no_grad():
+            self.embedding.weight[self.padding_idx] = 0
+        return self.linear(self.embedding(ids).sum(dim=1) / self.count(ids))
+
+
 @FastText.mistake("These are probabilities. The loss takes logits: no softmax at the end of the model.")
 class gives_probabilities(_Texts):
     def forward(self, ids):
@@ -1385,28 +1564,42 @@ def mend_training(rng):
             "lr": lr,
         }
 
-    evaluated = setting(6, 3)
+    evaluated, untrained = setting(6, 3), setting(3, 3, epochs=0)
     evaluated["model"].eval()
+    untrained["model"].eval()
     yield trial("one epoch of one batch", **setting(4, 4, epochs=1))
     yield trial("two epochs", **setting(6, 3))
     yield trial("the last batch is short", **setting(8, 3, lr=0.05))
     yield trial("the model comes in eval mode", **evaluated)
     yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
     yield trial("three epochs", **setting(5, 3, epochs=3, lr=0.01))
-    yield trial("no epoch", **setting(3, 3, epochs=0))
+    yield trial("no epoch, and the model comes in eval mode", **untrained)
 
 
 def _half_mended(
-    model, loader, epochs, lr, fresh=False, softmax=False, zero=True, train=True, mean="samples", number=True
+    model,
+    loader,
+    epochs,
+    lr,
+    fresh=False,
+    softmax=False,
+    zero=True,
+    train=True,
+    train_each=False,
+    momentum=0.9,
+    mean="samples",
+    number=True,
 ):
     """The program of the prompt, with some of its faults."""
     if train:
         model.train()
-    optimizer, history = _sgd(model, lr, 0.9), []
+    optimizer, history = _sgd(model, lr, momentum), []
     loss_fn = (lambda x, y: F.cross_entropy(x.softmax(1), y)) if softmax else F.cross_entropy
     for _ in range(epochs):
+        if train_each:
+            model.train()
         if fresh:
-            optimizer = _sgd(model, lr, 0.9)
+            optimizer = _sgd(model, lr, momentum)
         before = optimizer.zero_grad if zero else None
         history.append(_epoch(model, loader, loss_fn, optimizer, before, None, mean, number))
     return history
@@ -1414,7 +1607,7 @@ def _half_mended(
 
 @mend_training.mistake("This is still the program of the text, with all six faults.")
 def not_mended(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, True, True, False, False, "batches", False)
+    return _half_mended(model, loader, epochs, lr, True, True, False, False, mean="batches", number=False)
 
 
 @mend_training.mistake("`F.cross_entropy` still gets probabilities. It takes logits, and does the softmax itself.")
@@ -1449,6 +1642,24 @@ def tensors_left(model, loader, epochs, lr):
     return _half_mended(model, loader, epochs, lr, number=False)
 
 
+@mend_training.mistake("The values are right, but they are tensors. Python floats are asked: `.item()`, or `float(…)`.")
+def tensors_without_graphs(model, loader, epochs, lr):
+    return [loss.detach() for loss in _half_mended(model, loader, epochs, lr, number=False)]
+
+
+@mend_training.mistake("The optimiser has no momentum any more: `torch.optim.SGD(…, momentum=0.9)` is wanted.")
+def no_momentum(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, momentum=0.0)
+
+
+@mend_training.mistake(
+    "With 0 epochs, a `model.train()` inside the loop is never reached, and the model stays in eval mode. Put it before "
+    "the loop."
+)
+def train_mode_in_the_loop(model, loader, epochs, lr):
+    return _half_mended(model, loader, epochs, lr, train=False, train_each=True)
+
+
 # checkpoint and resume
 
 
@@ -1478,9 +1689,9 @@ def _state(model, optimizer, scheduler):
     """All that a file must hold, each part by its name."""
     kind, keys, *rest = np.random.get_state()
     return {
-        "model": collect(dict(model.state_dict())),
-        "optimizer": collect(optimizer.state_dict()),
-        "scheduler": collect(scheduler.state_dict()),
+        "the model": collect(dict(model.state_dict())),
+        "the optimiser": collect(optimizer.state_dict()),
+        "the scheduler": collect(scheduler.state_dict()),
         "Python's random state": random.getstate(),
         "NumPy's random state": (kind, keys.tolist(), *rest),
         "PyTorch's random state": torch.get_rng_state(),
@@ -1491,7 +1702,7 @@ def _end(model, optimizer, scheduler):
     """Where a training has come to, down to the next random numbers."""
     return {
         "model": collect(dict(model.state_dict())),
-        "optimizer": collect(optimizer.state_dict()["state"]),
+        "optimiser": collect(optimizer.state_dict()["state"]),
         "learning rate": optimizer.param_groups[0]["lr"],
         "steps of the schedule": scheduler.last_epoch,
         "next random numbers": {
@@ -1560,14 +1771,17 @@ def _interrupted(write, read, arguments, attacked):
         path, moved, second = (os.path.join(folder, one) for one in (name, f"moved-{name}", f"second-{name}"))
         training = build()
         _seed(1)
-        evidence = {"losses before": _run(3, *training)}
+        evidence = {"losses before the file was written": _run(3, *training)}
         written = _state(*training[:3])
         write(path, *training[:3])
         losses = _run(1, *training)
         write(second, *training[:3])  # a file holds the state of its own moment
         losses += _run(2, *training)
         undisturbed = _end(*training[:3])
-        evidence |= {"losses after it was written": losses, "undisturbed": undisturbed}
+        evidence |= {
+            "losses after the file was written": losses,
+            "end of the training that was not stopped": undisturbed,
+        }
 
         again = build()
         with torch.no_grad():
@@ -1576,16 +1790,16 @@ def _interrupted(write, read, arguments, attacked):
         _seed(2)
         shutil.move(path, moved)
         weights = sum(p.nbytes for p in again[0].parameters())
-        evidence["the file has room for the weights"] = os.path.getsize(moved) > weights / 2
+        evidence["room for the weights in the file"] = os.path.getsize(moved) > weights / 2
         read(moved, *again[:3])
         read_back = _state(*again[:3])
-        evidence["restored"] = {part: _same(written[part], read_back[part]) for part in written}
-        evidence["losses after it was read"] = _run(3, *again)
+        evidence |= {f"recovery of {part}": _same(written[part], read_back[part]) for part in written}
+        evidence["losses after the file was read"] = _run(3, *again)
         resumed = _end(*again[:3])
-        evidence["resumed"] = resumed
-        evidence["equal to the last bit"] = {key: _same(undisturbed[key], resumed[key]) for key in undisturbed}
+        evidence["end of the resumed training"] = resumed
+        evidence["equality to the last bit"] = {key: _same(undisturbed[key], resumed[key]) for key in undisturbed}
         if attacked:
-            evidence["code from a file ran"] = _runs_code(read, folder, again[:3])
+            evidence["running of code from a hostile file"] = _runs_code(read, folder, again[:3])
     return evidence
 
 
@@ -1854,6 +2068,27 @@ _PARTNERS.update(dict.fromkeys((known.implementation for known in resume.mistake
 # fit_best
 
 
+def _fitted_and_held(function, arguments):
+    """What the training left, and how many of the model's parameters the optimiser still holds."""
+    evidence = _after_training(function, arguments)
+    held = {id(p) for group in arguments["optimizer"].param_groups for p in group["params"]}
+    left = sum(id(p) in held for p in arguments["model"].parameters())
+    return evidence | {"number of the model's parameters that the optimiser still holds": left}
+
+
+def _by_script(losses):
+    """A loss for a layer whose mean output falls by 1 per step: epoch by epoch these are the validation losses."""
+    table = torch.tensor(losses)
+
+    def loss_fn(outputs, labels):
+        if not labels.any():  # training
+            return outputs.mean()
+        epoch = (-outputs.detach().mean()).nan_to_num(0.0).round().clamp(1, len(table))
+        return table[int(epoch) - 1]
+
+    return loss_fn
+
+
 @exercise(
     points=4,
     level=3,
@@ -1863,7 +2098,7 @@ _PARTNERS.update(dict.fromkeys((known.implementation for known in resume.mistake
         "`model.state_dict()` refers to the model's own tensors: they go on changing. `copy.deepcopy` keeps them.",
         "Compare with the best loss *before* `step` takes over the new one. Put the best state back after the loop.",
     ],
-    probe=_after_training,
+    probe=_fitted_and_held,
 )
 def fit_best(rng):
     """Trials of a model, data for training and for validation, and an optimiser."""
@@ -1895,7 +2130,25 @@ def fit_best(rng):
     def with_buffers(momentum=0.1):
         return nn.Sequential(nn.BatchNorm1d(1, momentum=momentum), plain())
 
+    def scripted(losses, patience):
+        layer = nn.Linear(1, 2, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(torch.tensor([[1.0], [-1.0]]) * rng.uniform(1))
+        train, val = (TensorDataset(torch.ones(4, 1), torch.full((4,), label)) for label in (0, 1))
+        return {
+            "model": layer,
+            "train_loader": DataLoader(train, 4),
+            "val_loader": DataLoader(val, 3),
+            "loss_fn": _by_script(losses),
+            "optimizer": _sgd(layer, 2.0),
+            "epochs": len(losses),
+            "patience": patience,
+        }
+
+    start = rng.integer(8, 40) / 8
+    falls_twice = [start + loss for loss in (5.0, 3.0, 4.0, 4.5, 2.0, 3.0, 2.0, 2.5, 4.0, 1.0)]
     yield trial("the loss falls, then rises", **setting(plain(), 12, 2, lr=1.0))
+    yield trial("the loss falls, rises, falls again, and meets its lowest", **scripted(falls_twice, 3))
     yield trial("with batch norm, which has buffers", **setting(with_buffers(), 12, 3, lr=1.0))
     yield trial("the loss falls to the last epoch", **setting(plain(), 4, 2, lr=0.1, wrong=0.0, batch_size=3))
     yield trial("the loss swings", **setting(plain(), 14, 3, lr=3.0, momentum=0.9))
@@ -1917,10 +2170,13 @@ def _fitted(
     by=1,
     in_total=False,
     ties=False,
+    ties_kept=False,
     eval_mode=True,
+    kept_at_first=True,
+    nan_counts=True,
 ):
     """The frame of the mistakes."""
-    best, kept, bad, history = math.inf, None, 0, []
+    best, kept, bad, history = math.inf, snapshot(model) if kept_at_first else None, 0, []
     for _ in range(epochs):
         model.train()
         loss = _epoch(model, train_loader, loss_fn, optimizer, optimizer.zero_grad)
@@ -1928,9 +2184,9 @@ def _fitted(
             history.append((loss, _measured(model, val_loader, loss_fn)[0]))
         value = history[-1][by]
         better = value <= best if ties else value < best
-        if better:
+        if better or (ties_kept and value == best):
             best, kept = value, snapshot(model)
-        bad = 0 if better and not in_total else bad + (not better)
+        bad = 0 if better and not in_total else bad + (not better and (nan_counts or value >= best))
         if bad >= patience + late:
             break
     if kept is not None:
@@ -1994,3 +2250,49 @@ def takes_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs
 )
 def validates_in_train_mode(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
     return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, eval_mode=False)
+
+
+@fit_best.mistake(
+    "An equal loss replaces the weights that were kept. The earliest of the best epochs is asked: `<`, not `<=`."
+)
+def keeps_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, ties_kept=True)
+
+
+@fit_best.mistake(
+    "If no validation loss is a number, nothing was kept. Keep the weights that the model came with before the first "
+    "epoch, and put them back."
+)
+def keeps_nothing_at_first(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, kept_at_first=False)
+
+
+@fit_best.mistake(
+    "If no validation loss is a number, nothing was kept, and `load_state_dict(None)` fails. Keep the weights that the "
+    "model came with before the first epoch."
+)
+def loads_nothing(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    history = keeps_nothing_at_first.implementation(
+        model, train_loader, val_loader, loss_fn, optimizer, epochs, patience
+    )
+    if all(math.isnan(loss) for _, loss in history):
+        model.load_state_dict(None)
+    return history
+
+
+@fit_best.mistake(
+    "An epoch whose validation loss is NaN is not counted: every comparison with NaN is false. Count what is not lower, "
+    "with `else`."
+)
+def passes_over_nan(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, nan_counts=False)
+
+
+@fit_best.mistake(
+    "The optimiser has lost the model: `assign=True` puts other tensors in the place of its parameters, and the optimiser "
+    "still holds the old ones. Leave it out, and the values are copied."
+)
+def loses_the_optimizer(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    history = _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience)
+    model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+    return history

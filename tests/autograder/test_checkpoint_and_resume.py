@@ -101,7 +101,7 @@ def resume(path, model, optimizer, scheduler):
 """
     written, was_read = _pair(write, read)
     assert written.status is Status.CORRECT and was_read.status is Status.INCORRECT
-    assert "code from a file ran" in was_read.fault.sentence
+    assert "running of code from a hostile file" in was_read.fault.sentence
 
 
 @pytest.mark.parametrize("key", ["path", "'last'"])

@@ -23,6 +23,7 @@ ODD_ANSWERS = {chapter.topic: import_module(f"tests.autograder.odd_answers.{chap
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad"),
     pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning"),  # torch's own, in forward mode
 ]
 
 

@@ -1,7 +1,10 @@
 """Odd answers to chapter 7, right and wrong."""
 
 import math
+from collections import Counter
+from difflib import SequenceMatcher
 from functools import cache
+from operator import eq, is_
 
 import numpy as np
 import torch
@@ -86,6 +89,20 @@ def _nan_to_num(q, k, v, mask=None):
     return weights @ v, weights
 
 
+def _filled_with(number):
+    """Masked scores are `number`, masked weights 0: right where no score is anywhere near `number`."""
+
+    def attend(q, k, v, mask=None):
+        scores = q @ k.mT / q.shape[-1] ** 0.5
+        if mask is None:
+            weights = scores.softmax(-1)
+        else:
+            weights = scores.masked_fill(~mask, number).softmax(-1).masked_fill(~mask, 0)
+        return weights @ v, weights
+
+    return attend
+
+
 def _for_loop(step, sos, eos, max_length):
     answer = []
     for _ in range(max_length):
@@ -104,6 +121,30 @@ def _with_lists(step, sos, eos, max_length):
         if ids[-1] == eos:
             ids.pop()
             break
+    return ids
+
+
+def _without_each_sos(step, sos, eos, max_length):
+    return [one for one in _for_loop(step, sos, eos, max_length) if one != sos]
+
+
+def _ends_at_sos(step, sos, eos, max_length):
+    ids = []
+    while len(ids) < max_length:
+        best = int(step([sos, *ids]).argmax())
+        if best in (sos, eos):
+            break
+        ids.append(best)
+    return ids
+
+
+def _in_numpy_arrays(step, sos, eos, max_length):
+    ids = []
+    while len(ids) < max_length:
+        best = int(step([sos, *ids]).detach().numpy().argmax())
+        if best == eos:
+            break
+        ids.append(best)
     return ids
 
 
@@ -139,6 +180,60 @@ def _seeds_globally(logits, k, temperature, generator):
     return ids.gather(1, torch.multinomial((values / temperature).softmax(1), 1))[:, 0]
 
 
+def _reseeded(logits, k, temperature, generator):
+    return _gumbel(logits, k, temperature, torch.Generator().manual_seed(generator.initial_seed()))
+
+
+def _from_the_first_row(logits, k, temperature, generator):
+    values, ids = logits.topk(k)
+    places = torch.multinomial((values[0] / temperature).softmax(-1), len(values), True, generator=generator)
+    return ids.gather(1, places[:, None])[:, 0]
+
+
+def _powers_overflow(logits, k, temperature, generator):
+    values, ids = logits.topk(k)
+    powers = (values / temperature).exp()
+    return ids.gather(1, torch.multinomial(powers / powers.sum(1, keepdim=True), 1, generator=generator))[:, 0]
+
+
+def _bleu_of_joined(symbol):
+    """BLEU of n-grams that are joined with `symbol` between them."""
+
+    def bleu(predicted, targets):
+        product = 1.0
+        for n in range(1, 5):
+            found = total = 0
+            for pair in zip(predicted, targets, strict=True):
+                ours, theirs = (
+                    Counter(symbol.join(map(str, one[i : i + n])) for i in range(len(one) - n + 1)) for one in pair
+                )
+                found, total = found + (ours & theirs).total(), total + ours.total()
+            product *= found / total if total else 0
+        c, r = sum(map(len, predicted)), sum(map(len, targets))
+        return product**0.25 * min(1.0, math.exp(1 - r / c)) if product else 0.0
+
+    return bleu
+
+
+def _by_difflib(predicted, target):
+    steps = SequenceMatcher(None, predicted, target, autojunk=False).get_opcodes()
+    return sum(max(b - a, d - c) for kind, a, b, c, d in steps if kind != "equal") / len(target)
+
+
+def _rate_where(same):
+    """The error rate, with symbols compared by `same`."""
+
+    def rate(predicted, target):
+        row = list(range(len(target) + 1))
+        for i, a in enumerate(predicted, 1):
+            old, row = row, [i]
+            for j, b in enumerate(target, 1):
+                row.append(min(old[j] + 1, row[-1] + 1, old[j - 1] + (not same(a, b))))
+        return row[-1] / len(target)
+
+    return rate
+
+
 def _bleu_in_loops(predicted, targets):
     product = 1.0
     for n in range(1, 5):
@@ -157,6 +252,13 @@ def _bleu_in_loops(predicted, targets):
     return product**0.25 * (1 if c >= r else math.exp(1 - r / c))
 
 
+def _mean_of_each_sequence(model, words, targets, sos, pad):
+    losses = F.cross_entropy(
+        model(words, F.pad(targets, (1, -1), value=sos)).mT, targets, reduction="none", ignore_index=pad
+    )
+    return (losses.sum(1) / (targets != pad).sum(1).clamp(min=1)).mean()
+
+
 def _flattened_loss(model, words, targets, sos, pad):
     start = torch.full((targets.shape[0], 1), sos, dtype=torch.long)
     logits = model(words, torch.hstack((start, targets[:, :-1])))
@@ -172,6 +274,32 @@ class _HeadByHead(nn.Module):
     def forward(self, x, mask=None):
         parts = zip(*(layer(x).split(self.width, -1) for layer in (self.query, self.key, self.value)), strict=True)
         return self.out(torch.cat([_nan_to_num(q, k, v, mask)[0] for q, k, v in parts], -1))
+
+
+class _ReshapesOnly(_HeadByHead):
+    def __init__(self, dim, heads):
+        super().__init__(dim, heads)
+        self.heads = heads
+
+    def forward(self, x, mask=None):
+        b, t, dim = x.shape
+        q, k, v = (layer(x).reshape(b, self.heads, t, -1) for layer in (self.query, self.key, self.value))
+        mask = mask[:, None] if mask is not None and mask.ndim == 3 else mask
+        return self.out(_nan_to_num(q, k, v, mask)[0].reshape(b, t, dim))
+
+
+class _FilledWithTenThousand(_HeadByHead):
+    def forward(self, x, mask=None):
+        attend = _filled_with(-1e4)
+        parts = zip(*(layer(x).split(self.width, -1) for layer in (self.query, self.key, self.value)), strict=True)
+        return self.out(torch.cat([attend(q, k, v, mask)[0] for q, k, v in parts], -1))
+
+
+class _WithoutTheQuery(_HeadByHead):
+    def __init__(self, dim, heads):
+        super().__init__(dim, heads)
+        self.queries = self.query
+        del self.query
 
 
 class _ByPyTorch(nn.Module):
@@ -257,11 +385,18 @@ RIGHT = {
         "where": lambda ids, pad: torch.where((ids == pad)[:, None], False, torch.ones(*[ids.shape[1]] * 2).tril() > 0),
         "multiplied": lambda ids, pad: torch.ones(*[ids.shape[1]] * 2).bool().tril() * ids.ne(pad).unsqueeze(1),
     },
-    "error_rate": {"a recursion that remembers": _recursive, "a NumPy table": _table},
+    "error_rate": {
+        "a recursion that remembers": _recursive,
+        "a NumPy table": _table,
+        "compared by a function": _rate_where(eq),
+    },
     "scaled_dot_product": {
         "the least finite number": _finite_minimum,
         "exponentials": _exponentials,
         "nan_to_num": _nan_to_num,
+        "the least finite number of each dtype": lambda q, k, v, mask=None: _filled_with(torch.finfo(q.dtype).min)(
+            q, k, v, mask
+        ),
         "a list for the tuple": lambda q, k, v, mask=None: list(_nan_to_num(q, k, v, mask)),
     },
     "greedy_decode": {"for": _for_loop, "lists": _with_lists},
@@ -293,6 +428,9 @@ WRONG = {
             / (targets != pad).sum()
         ),
         "a number": lambda logits, targets, pad: F.cross_entropy(logits.mT, targets, ignore_index=pad).item(),
+        "mean of each sequence, then of all": lambda logits, targets, pad: torch.stack(
+            [F.cross_entropy(a, b, ignore_index=pad) for a, b in zip(logits, targets, strict=True)]
+        ).mean(),
         "probabilities": lambda logits, targets, pad: F.cross_entropy(logits.softmax(-1).mT, targets, ignore_index=pad),
     },
     "positional_encoding": {"float64": lambda length, dim: _in_numpy(length, dim).double()},
@@ -303,6 +441,13 @@ WRONG = {
     "error_rate": {
         "swaps count once": lambda predicted, target: (
             (_table(predicted, target) * len(target) - (predicted == ["A", "C", "B", "D"])) / len(target)
+        ),
+        "one object": _rate_where(is_),
+        "as text": _rate_where(lambda a, b: str(a) == str(b)),
+        "small letters": _rate_where(lambda a, b: str(a).lower() == str(b).lower() and type(a) is type(b)),
+        "difflib, which looks for long runs": _by_difflib,
+        "over the prediction": lambda predicted, target: (
+            _table(predicted, target) * len(target) / max(len(predicted), 1)
         ),
         "symbols joined": lambda predicted, target: _table("".join(map(str, predicted)), "".join(map(str, target))),
     },
@@ -319,15 +464,22 @@ WRONG = {
                 else torch.where(mask, q @ k.mT / q.shape[-1] ** 0.5, -1e9)
             ).softmax(-1)
         ),
+        **{f"masked scores are {number:g}": _filled_with(number) for number in (-100.0, -1e4, -3e4, -65504.0)},
         "detached": lambda q, k, v, mask=None: tuple(one.detach() for one in _nan_to_num(q, k, v, mask)),
     },
     "greedy_decode": {
         "a tuple": lambda step, sos, eos, max_length: tuple(_for_loop(step, sos, eos, max_length)),
+        "no sos at all": _without_each_sos,
+        "sos ends it": _ends_at_sos,
+        "in NumPy, which has no bfloat16": _in_numpy_arrays,
         "stops at 2": lambda step, sos, eos, max_length: _for_loop(step, sos, 2, max_length),
     },
     "sample_top_k": {
         "one number for all rows": _same_for_all_rows,
         "seeds the shared generator": _seeds_globally,
+        "started anew each time": _reseeded,
+        "the first row's probabilities": _from_the_first_row,
+        "powers that overflow": _powers_overflow,
         "int32": lambda logits, k, temperature, generator: _gumbel(logits, k, temperature, generator).int(),
         "a generator of its own": lambda logits, k, temperature, generator: _gumbel(
             logits, k, temperature, torch.Generator().manual_seed(0)
@@ -335,13 +487,22 @@ WRONG = {
     },
     "bleu": {
         "3-grams": lambda predicted, targets: _bleu_in_loops(predicted, targets) ** (4 / 3),
+        "joined": _bleu_of_joined(""),
+        "joined by spaces": _bleu_of_joined(" "),
         "percent": lambda predicted, targets: 100 * _bleu_in_loops(predicted, targets),
     },
     "teacher_forced_loss": {
+        "mean of each sequence, then of all": _mean_of_each_sequence,
         "called twice": lambda model, words, targets, sos, pad: (
             model(words, targets).sum() * 0 + _flattened_loss(model, words, targets, sos, pad)
         ),
         "start token 1": lambda model, words, targets, sos, pad: _flattened_loss(model, words, targets, 1, pad),
     },
-    "MultiHeadAttention": {"the first mask for all": _MaskForTheBatchOnly, "a layer without bias": _WithoutBias},
+    "MultiHeadAttention": {
+        "the first mask for all": _MaskForTheBatchOnly,
+        "a layer without bias": _WithoutBias,
+        "a layer of another name": _WithoutTheQuery,
+        "reshaped only": _ReshapesOnly,
+        "masked scores are −10,000": _FilledWithTenThousand,
+    },
 }

@@ -1,11 +1,13 @@
 """Odd answers to chapter 2, right and wrong."""
 
+import copy
 import itertools
 import math
 
 import numpy as np
 import torch
-from torch.func import grad, grad_and_value, jacrev, vmap
+import torch.autograd.forward_ad as fwAD
+from torch.func import grad, grad_and_value, jacfwd, jacrev, vmap
 
 
 def _by_backward(f, x):
@@ -21,6 +23,7 @@ def _by_grad_and_value(f, x):
 
 
 def _row_after_row(w, X, y):
+    w = w.detach()
     total = torch.zeros_like(w)
     for row, target in zip(X, y, strict=True):
         total += 2 * (row @ w - target) * row
@@ -94,6 +97,16 @@ def _freeze_by_state(model, prefixes):
     return names
 
 
+def _freeze_by_modules(model, prefixes):
+    found = set()
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(prefix=path, recurse=False):
+            if any(name.find(prefix) == 0 for prefix in prefixes):
+                parameter.requires_grad = False
+                found.add(name)
+    return [name for name, _ in model.named_parameters() if name in found]
+
+
 def _roots_by_mask(x):
     result = torch.zeros_like(x)
     result[x > 0] = x[x > 0].sqrt()
@@ -127,10 +140,13 @@ def _samples_by_copies(loss, w, x, y):
     return torch.autograd.grad(vmap(loss)(copies, x, y).sum(), copies)[0]
 
 
-def _samples_batched(loss, w, x, y):
-    leaf = w.detach().requires_grad_()
+def _samples_of_the_leaf(loss, leaf, x, y):
     losses = vmap(loss, in_dims=(None, 0, 0))(leaf, x, y)
-    return torch.autograd.grad(losses, leaf, torch.eye(len(x), dtype=w.dtype), is_grads_batched=True)[0]
+    return torch.autograd.grad(losses, leaf, torch.eye(len(x), dtype=leaf.dtype), is_grads_batched=True)[0]
+
+
+def _samples_batched(loss, w, x, y):
+    return _samples_of_the_leaf(loss, w.detach().requires_grad_(), x, y)
 
 
 def _hessian_batched(f, x):
@@ -151,7 +167,7 @@ def _hessian_by_rows(f, x):
 
 
 def _jvp_by_rows(f, x, v):
-    x = x.detach().requires_grad_()
+    x, v = x.detach().requires_grad_(), v.detach()
     products = []
     for output in f(x):
         row = torch.autograd.grad(output, x, retain_graph=True, allow_unused=True)[0]
@@ -163,7 +179,7 @@ def _jvp_batched(f, x, v):
     x = x.detach().requires_grad_()
     y = f(x)
     (jacobian,) = torch.autograd.grad(y, x, torch.eye(len(y), dtype=x.dtype), is_grads_batched=True)
-    return (jacobian * v).sum(dim=1)
+    return (jacobian * v).sum(dim=1).detach()
 
 
 def _jvp_twice_from_zero(f, x, v):
@@ -171,7 +187,7 @@ def _jvp_twice_from_zero(f, x, v):
     y = f(x)
     u = torch.zeros_like(y).requires_grad_()
     back = torch.autograd.grad(y, [x], [u], create_graph=True)[0]
-    return torch.autograd.grad((back * v).sum(), u)[0]
+    return torch.autograd.grad((back * v.detach()).sum(), u)[0]
 
 
 def _penalty_with_ones(critic, x):
@@ -205,6 +221,57 @@ def _ridge_mended(x, y, decay, lr, steps):
         with torch.no_grad():
             w -= lr * w.grad
             b -= lr * b.grad
+        losses.append(float(loss))
+    return float(w), float(b), losses
+
+
+def _ridge_detached(x, y, decay, lr, steps):
+    w = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    b = torch.zeros((), dtype=x.dtype, requires_grad=True)
+    losses = []
+    for _ in range(steps):
+        loss = torch.nn.functional.mse_loss(w * x + b, y) + decay * w.square()
+        loss.backward(inputs=[w, b])
+        for parameter in (w, b):
+            parameter.data -= lr * parameter.grad
+            parameter.grad.zero_()
+        losses.append(loss.detach())
+    return w.item(), b.item(), [loss.item() for loss in losses]
+
+
+def _ridge_by_sgd(x, y, decay, lr, steps):
+    line = torch.zeros(2, dtype=x.dtype, requires_grad=True)
+    optimizer, losses = torch.optim.SGD([line], lr=lr), torch.zeros(steps, dtype=x.dtype)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = (line[0] * x + line[1] - y).pow(2).mean() + decay * line[0].pow(2)
+        loss.backward()
+        optimizer.step()
+        losses[step] = loss.detach()
+    return (*line.tolist(), losses.tolist())
+
+
+def _ridge_point_by_point(x, y, decay, lr, steps):
+    w, b = (torch.zeros((), dtype=x.dtype, requires_grad=True) for _ in range(2))
+    losses = []
+    for _ in range(steps):
+        squares = [(w * x_i + b - y_i) ** 2 for x_i, y_i in zip(x, y, strict=True)]
+        loss = sum(squares) / len(x) + decay * w * w
+        gradients = torch.autograd.grad(loss, [w, b], create_graph=True)
+        with torch.no_grad():
+            w.sub_(lr * gradients[0])
+            b.sub_(lr * gradients[1])
+        losses += [loss.item()]
+    return w.item(), b.item(), losses
+
+
+def _ridge_with_new_leaves(x, y, decay, lr, steps):
+    w, b, losses = x.new_zeros(()), x.new_zeros(()), []
+    for _ in range(steps):
+        w, b = w.detach().requires_grad_(), b.detach().requires_grad_()
+        loss = (w * x + b - y).square().mean() + decay * w**2
+        loss.backward()
+        w, b = w - lr * w.grad, b - lr * b.grad
         losses.append(float(loss))
     return float(w), float(b), losses
 
@@ -364,6 +431,21 @@ class _Forwards:
     __rtruediv__ = lambda self, other: self.lift(other) / self  # noqa: E731
 
 
+def _jvp_with_the_graph_of_v(f, x, v):
+    leaf = x.detach().clone().requires_grad_()
+    out = f(leaf)
+    if not out.requires_grad:
+        return torch.zeros(len(out), dtype=x.dtype)
+    rows = [torch.autograd.grad(o, leaf, retain_graph=True, materialize_grads=True)[0] for o in out]
+    return torch.stack([row @ v for row in rows])
+
+
+def _forward_mode(f, x, v):
+    with fwAD.dual_level():
+        tangent = fwAD.unpack_dual(f(fwAD.make_dual(x.detach(), v.detach()))).tangent
+        return torch.zeros_like(f(x)).detach() if tangent is None else tangent
+
+
 RIGHT = {
     "value_and_gradient": {
         "backward": _by_backward,
@@ -374,10 +456,12 @@ RIGHT = {
         ),
     },
     "mse_gradient": {
-        "transposed": lambda w, X, y: X.T @ (X @ w - y) * (2 / X.shape[0]),
-        "einsum": lambda w, X, y: torch.einsum("nd,n->d", X, torch.einsum("nd,d->n", X, w) - y).mul(2).div(len(X)),
-        "a mean over rows": lambda w, X, y: ((X @ w - y)[:, None] * X).mean(dim=0) * 2,
-        "NumPy": lambda w, X, y: torch.from_numpy(2 * X.numpy().T @ (X.numpy() @ w.numpy() - y.numpy()) / len(y)),
+        "transposed": lambda w, X, y: (X.T @ (X @ w - y) * (2 / X.shape[0])).detach(),
+        "einsum": lambda w, X, y: torch.einsum("nd,n->d", X, torch.einsum("nd,d->n", X, w.data) - y).mul(2).div(len(X)),
+        "a mean over rows": torch.no_grad()(lambda w, X, y: ((X @ w - y)[:, None] * X).mean(dim=0) * 2),
+        "NumPy": lambda w, X, y: torch.from_numpy(
+            2 * X.numpy().T @ (X.numpy() @ w.detach().numpy() - y.numpy()) / len(y)
+        ),
         "row after row": _row_after_row,
     },
     "numerical_gradient": {"in place on a copy": _differences_in_place, "all at once": _differences_at_once},
@@ -386,7 +470,11 @@ RIGHT = {
         "an optimiser": _descend_by_sgd,
         "torch.func": _descend_by_func,
     },
-    "freeze": {"by attribute": _freeze_by_attribute, "from the state": _freeze_by_state},
+    "freeze": {
+        "by attribute": _freeze_by_attribute,
+        "from the state": _freeze_by_state,
+        "by sets of names": _freeze_by_modules,
+    },
     "safe_sqrt": {
         "relu before the root": lambda x: x.relu().sqrt(),
         "one where, before the root": lambda x: torch.where(x > 0, x, 0.0).sqrt(),
@@ -397,17 +485,35 @@ RIGHT = {
     "per_sample_gradients": {
         "a copy of w for each": _samples_by_copies,
         "batched": _samples_batched,
-        "jacrev": lambda loss, w, x, y: jacrev(lambda w: vmap(loss, in_dims=(None, 0, 0))(w, x, y))(w),
-        "argnums": lambda loss, w, x, y: vmap(grad(loss, argnums=0), in_dims=(None, 0, 0), out_dims=0)(w, x, y),
+        "jacrev": lambda loss, w, x, y: jacrev(lambda w: vmap(loss, in_dims=(None, 0, 0))(w, x, y))(w.data),
+        "argnums": torch.no_grad()(
+            lambda loss, w, x, y: vmap(grad(loss, argnums=0), in_dims=(None, 0, 0), out_dims=0)(w, x, y)
+        ),
     },
     "hessian": {"batched, with a zero": _hessian_batched, "row by row": _hessian_by_rows},
-    "jvp": {"row by row": _jvp_by_rows, "batched": _jvp_batched, "twice, from zero": _jvp_twice_from_zero},
+    "jvp": {
+        "torch.func.jvp": lambda f, x, v: torch.func.jvp(f, (x.detach(),), (v.detach(),))[1],
+        "forward mode": _forward_mode,
+        "jacrev": lambda f, x, v: jacrev(f)(x.detach()) @ v,
+        "a graph through v": _jvp_with_the_graph_of_v,
+        "functional": lambda f, x, v: torch.autograd.functional.jvp(f, x.detach(), v)[1],
+        "row by row": _jvp_by_rows,
+        "batched": _jvp_batched,
+        "twice, from zero": _jvp_twice_from_zero,
+    },
     "gradient_penalty": {
         "grad_outputs": _penalty_with_ones,
         "row by row": _penalty_row_by_row,
         "torch.func": _penalty_by_func,
     },
-    "fit_ridge": {"mended": _ridge_mended, "by hand": _ridge_by_hand},
+    "fit_ridge": {
+        "mended": _ridge_mended,
+        "by hand": _ridge_by_hand,
+        "losses detached": _ridge_detached,
+        "an optimiser": _ridge_by_sgd,
+        "point by point": _ridge_point_by_point,
+        "new leaves": _ridge_with_new_leaves,
+    },
     "Value": {"closures": _Closures, "results without a grad": _Arriving, "forward mode": _Forwards},
 }
 
@@ -423,6 +529,78 @@ def _leaves_a_gradient(f, x):
     value = f(x)
     value.backward()
     return value.item(), x.grad
+
+
+def _forward_mode_by_rows(f, x):
+    x = x.detach()
+    rows = [_forward_mode(lambda x: f(x).reshape(1), x, row)[0] for row in torch.eye(x.numel(), dtype=x.dtype)]
+    return torch.stack(rows).reshape(x.shape)
+
+
+def _forward_over_backward(f, x):
+    rows = []
+    for direction in torch.eye(len(x), dtype=x.dtype):
+        with fwAD.dual_level():
+            leaf = fwAD.make_dual(x.detach().requires_grad_(), direction)
+            tangent = fwAD.unpack_dual(torch.autograd.grad(f(leaf), leaf, create_graph=True)[0]).tangent
+            rows.append(torch.zeros_like(direction) if tangent is None else tangent.detach())
+    return torch.stack(rows)
+
+
+def _ridge_keeping(losses_of, mend=lambda loss: loss):
+    def fit(x, y, decay, lr, steps):
+        w, b = (torch.zeros((), dtype=x.dtype, requires_grad=True) for _ in range(2))
+        losses = []
+        for _ in range(steps):
+            loss = (w * x + b - y).square().mean() + decay * w**2
+            w.grad = b.grad = None
+            loss.backward()
+            with torch.no_grad():
+                w -= lr * w.grad
+                b -= lr * b.grad
+            losses.append(mend(loss))
+        return w.item(), b.item(), losses_of(losses)
+
+    return fit
+
+
+def _ridge_in_a_tensor(x, y, decay, lr, steps):
+    line, losses = torch.zeros(2, dtype=x.dtype, requires_grad=True), torch.zeros(steps, dtype=x.dtype)
+    for step in range(steps):
+        loss = torch.nn.functional.mse_loss(line[0] * x + line[1], y) + decay * line[0] ** 2
+        (slope,) = torch.autograd.grad(loss, line)
+        line.data -= lr * slope
+        losses[step] = loss
+    return (*line.tolist(), losses.tolist())
+
+
+def _ridge_in_one_graph(x, y, decay, lr, steps):
+    w, b = (torch.zeros((), dtype=x.dtype, requires_grad=True) for _ in range(2))
+    losses = []
+    for _ in range(steps):
+        loss = (w * x + b - y).square().mean() + decay * w**2
+        slopes = torch.autograd.grad(loss, (w, b))
+        w, b = w - lr * slopes[0], b - lr * slopes[1]
+        losses.append(loss.item())
+    return w.item(), b.item(), losses
+
+
+def _freeze_copies(model, prefixes):
+    names = _freeze_by_attribute(copy.deepcopy(model), prefixes)
+    for name in names:
+        path, _, last = name.rpartition(".")
+        old = model.get_parameter(name)
+        new = torch.nn.Parameter(old.detach().clone(), requires_grad=False)
+        new.grad = old.grad
+        setattr(model.get_submodule(path), last, new)
+    return names
+
+
+def _freeze_without_gradients(model, prefixes):
+    names = _freeze_by_attribute(model, prefixes)
+    for name in names:
+        model.get_parameter(name).grad = None
+    return names
 
 
 class _Sixteen(_Closures):
@@ -498,12 +676,18 @@ WRONG = {
     "mse_gradient": {
         "autograd": lambda w, X, y: _by_backward(lambda w: (X @ w - y).square().mean(), w)[1],
         "torch.func": lambda w, X, y: grad(lambda w: (X @ w - y).square().mean())(w),
+        "a graph through w": lambda w, X, y: 2 / len(y) * X.T @ (X @ w - y),
+        "forward mode": lambda w, X, y: _forward_mode_by_rows(lambda w: (X @ w - y).square().mean(), w),
+        "torch.func.jacfwd": lambda w, X, y: jacfwd(lambda w: (X @ w - y).square().mean())(w.detach()),
         "float32 on the way": lambda w, X, y: _row_after_row(w.float(), X.float(), y.float()).to(w.dtype),
         "a column": lambda w, X, y: _row_after_row(w, X, y)[:, None],
     },
     "numerical_gradient": {
         "autograd": lambda f, x, eps=1e-4: _by_backward(f, x)[1],
         "torch.func": lambda f, x, eps=1e-4: grad(f)(x.detach()),
+        "forward mode": lambda f, x, eps=1e-4: (
+            _forward_mode_by_rows(f, x) if x.numel() else torch.zeros_like(x.detach())
+        ),
         "a step of its own": lambda f, x, eps=1e-4: _differences_in_place(f, x, 1e-5),
         "float32 on the way": lambda f, x, eps=1e-4: _differences_in_place(f, x.float(), eps).to(x.dtype),
         "a view of contiguous memory": lambda f, x, eps=1e-4: _differences_in_place(
@@ -517,6 +701,10 @@ WRONG = {
         "clipped": lambda f, x0, lr, steps: _descend_by_func(lambda x: f(x) / 2, x0, 2 * lr, steps).clamp(-3, 3),
     },
     "freeze": {
+        "in evaluation mode": lambda model, prefixes: _freeze_by_attribute(model.eval(), prefixes),
+        "in training mode": lambda model, prefixes: _freeze_by_attribute(model.train(), prefixes),
+        "frozen copies": _freeze_copies,
+        "gradients thrown away": _freeze_without_gradients,
         "a set": lambda model, prefixes: set(_freeze_by_attribute(model, prefixes)),
         "sorted backwards": lambda model, prefixes: _freeze_by_attribute(model, prefixes)[::-1],
         "the first prefix alone": lambda model, prefixes: _freeze_by_attribute(model, prefixes[:1]),
@@ -545,12 +733,16 @@ WRONG = {
         "a loop": lambda loss, w, x, y: torch.stack(
             [_by_backward(lambda w, a=a, b=b: loss(w, a, b), w)[1] for a, b in zip(x, y, strict=True)]
         ),
+        "a graph through w": lambda loss, w, x, y: vmap(grad(loss), in_dims=(None, 0, 0))(w, x, y),
+        "switches w on": lambda loss, w, x, y: _samples_of_the_leaf(loss, w.requires_grad_(), x, y),
         "all pairs": lambda loss, w, x, y: vmap(vmap(grad(loss), (None, None, 0)), (None, 0, None))(w, x, y).sum(1),
         "the first target for all": lambda loss, w, x, y: vmap(grad(loss), (None, 0, None))(w, x, y[0]),
     },
     "hessian": {
         "torch.func": lambda f, x: jacrev(jacrev(f))(x.detach()),
         "functional": lambda f, x: torch.autograd.functional.hessian(f, x.detach()),
+        "forward over backward": _forward_over_backward,
+        "torch.func.hessian": lambda f, x: torch.func.hessian(f)(x.detach()),
         "one half": lambda f, x: _hessian_by_rows(f, x).triu(),
         "differences": lambda f, x: torch.stack(
             [
@@ -560,8 +752,6 @@ WRONG = {
         ),
     },
     "jvp": {
-        "functional": lambda f, x, v: torch.autograd.functional.jvp(f, x.detach(), v)[1],
-        "jacrev": lambda f, x, v: jacrev(f)(x.detach()) @ v,
         "a small step": lambda f, x, v: (f(x.detach() + 1e-3 * v) - f(x.detach())) / 1e-3,
         "its length": lambda f, x, v: _jvp_by_rows(f, x, v).abs(),
     },
@@ -576,6 +766,13 @@ WRONG = {
     },
     "fit_ridge": {
         "tensors": lambda *a: (*map(torch.tensor, _ridge_by_hand(*a)[:2]), _ridge_by_hand(*a)[2]),
+        "items at the end": _ridge_keeping(lambda losses: [loss.item() for loss in losses]),
+        "a stack at the end": _ridge_keeping(lambda losses: torch.stack(losses).tolist() if losses else []),
+        "pairs of a loss and its number": _ridge_keeping(
+            lambda losses: [number for _, number in losses], lambda loss: (loss, loss.item())
+        ),
+        "losses in a tensor": _ridge_in_a_tensor,
+        "one graph for all steps": _ridge_in_one_graph,
         "one more loss": lambda x, y, decay, lr, steps: (
             *_ridge_by_hand(x, y, decay, lr, steps)[:2],
             _ridge_by_hand(x, y, decay, lr, steps + 1)[2],

@@ -1,5 +1,6 @@
 """Odd answers to chapter 3, right and wrong."""
 
+import itertools
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -149,6 +150,11 @@ def _masks_padded(batch):
     return ids, mask, torch.stack([torch.tensor(label) for _, label in batch])
 
 
+def _sentinel_padded(batch):
+    ids = nn.utils.rnn.pad_sequence([ids for ids, _ in batch], batch_first=True, padding_value=-1)
+    return [ids.clamp(min=0), ids != -1, torch.tensor([label for _, label in batch])]
+
+
 def _largest_remainders(n, fractions, generator):
     sizes = [int(n * fraction) for fraction in fractions]
     by_rest = sorted(range(len(sizes)), key=lambda i: sizes[i] - n * fractions[i])
@@ -170,6 +176,21 @@ def _item_by_item(n, fractions, generator):
         part = max(range(len(parts)), key=lambda p: done * fractions[p] - len(parts[p]))
         parts[part].append(index)
     return [torch.tensor(part, dtype=torch.int64) for part in parts]
+
+
+def _rotated(n, fractions, generator):
+    edges = [round(sum(fractions[:k]) * n) for k in range(len(fractions))] + [n]
+    order = torch.arange(n).roll(int(torch.randint(max(n, 1), (), generator=generator)))
+    return [order[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def _shuffled_in_blocks(n, fractions, generator):
+    """Pairs of neighbours keep together, in a random order of the pairs."""
+    blocks = list(torch.arange(n).split(2)) if n else []
+    order = [blocks[i] for i in torch.randperm(len(blocks), generator=generator)]
+    ends = [round(n * total) for total in itertools.accumulate(fractions)]
+    order = torch.cat([*order, torch.arange(0)])
+    return [order[a:b] for a, b in itertools.pairwise([0, *ends])]
 
 
 class BalancedSampler(WeightedRandomSampler):
@@ -204,8 +225,16 @@ def _two_passes(dataset, batch_size=256):
 
 
 def _stats_in_numpy(dataset, batch_size=256):
+    return _stats_of_images(dataset[i] for i in range(len(dataset)))
+
+
+def _stats_by_for(dataset, batch_size=256):
+    return _stats_of_images(dataset)
+
+
+def _stats_of_images(items):
     count, total, squares = 0, 0, 0
-    for image, _ in dataset:
+    for image, _ in items:
         pixels = image.numpy().astype(np.float64)
         count += pixels[0].size
         total = total + pixels.sum((1, 2))
@@ -287,7 +316,24 @@ def _mapped_to_arrays(dataset, vocabulary):
         batch["input_ids"] = [np.array([known[w] for w in t.lower().split()], dtype=np.int64) for t in batch["text"]]
         return batch
 
-    return dataset.map(ids, None, False, None, True).with_format("torch")
+    return dataset.map(ids, None, False, None, True)
+
+
+def _mapped_and_set_to_torch(dataset, vocabulary):
+    dataset.set_format("torch")
+    return _mapped_with_input_columns(dataset, vocabulary)
+
+
+def _mapped_keeping_the_format(dataset, vocabulary):
+    mapped = _mapped_with_input_columns(dataset.with_format("numpy"), vocabulary)
+    return mapped.with_format(**{name: dataset.format[name] for name in ("type", "output_all_columns")})
+
+
+def _removes_the_text(dataset, vocabulary):
+    def ids(batch):
+        return {"input_ids": [[vocabulary.get(w, 1) for w in t.lower().split()] for t in batch["text"]]}
+
+    return dataset.map(ids, batched=True, remove_columns=["text"])
 
 
 def _added_without_map(dataset, vocabulary):
@@ -328,7 +374,7 @@ class FunctionalLoader:
 
 
 class LoaderByState:
-    """An iterator class of its own, with `__next__`."""
+    """Its own iterator, with `__next__`, so that two iterations at once share one place."""
 
     def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=default_collate, generator=None):
         self.ds, self.bs, self.sh, self.dl, self.cf, self.g = (
@@ -357,6 +403,61 @@ class LoaderByState:
         return self.cf([self.ds[int(i)] for i in chosen])
 
 
+class FetchingByOne(FunctionalLoader):
+    """Collects items until a batch is full, so those of a dropped batch are fetched too."""
+
+    def __len__(self):
+        return len(range(0, len(self.dataset) - (self.batch_size - 1 if self.drop_last else 0), self.batch_size))
+
+    def __iter__(self):
+        n = len(self.dataset)
+        order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
+        todo = []
+        for i in order.tolist():
+            todo.append(self.dataset[i])
+            if len(todo) == self.batch_size:
+                yield self.collate_fn(todo)
+                todo = []
+        if todo and not self.drop_last:
+            yield self.collate_fn(todo)
+
+
+class IteratorClassLoader(LoaderByState):
+    """A new iterator object for each epoch."""
+
+    def __iter__(self):
+        running = LoaderByState(self.ds, self.bs, self.sh, self.dl, self.cf, self.g)
+        LoaderByState.__iter__(running)
+        return running
+
+
+class TorchInside(FunctionalLoader):
+    def __iter__(self):
+        n = len(self.dataset)
+        order = torch.randperm(n, generator=self.generator).tolist() if self.shuffle else list(range(n))
+        yield from DataLoader(
+            self.dataset, self.batch_size, sampler=order, drop_last=self.drop_last, collate_fn=self.collate_fn
+        )
+
+
+class TorchSubclass(DataLoader):
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=None, generator=None):
+        super().__init__(dataset, batch_size, shuffle, drop_last=drop_last, collate_fn=collate_fn, generator=generator)
+
+
+class OwnGeneratorLoader(FunctionalLoader):
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=None, generator=None):
+        generator = generator if generator is not None else torch.Generator()
+        super().__init__(dataset, batch_size, shuffle, drop_last, collate_fn, generator)
+
+
+class FetchingTwice(FunctionalLoader):
+    def __iter__(self):
+        for chosen in self._batches():
+            [self.dataset[i] for i in chosen]
+            yield self.collate_fn([self.dataset[i] for i in chosen])
+
+
 class TorchLoader:
     def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=default_collate, generator=None):
         self.loader = DataLoader(
@@ -370,10 +471,25 @@ class TorchLoader:
         return iter(self.loader)
 
 
+class FetchedTwice(SubsetOfSubset):
+    def __getitem__(self, k):
+        return self.transform(self.dataset[self.indices[k]][0]), self.dataset[self.indices[k]][1]
+
+
 class TransformedTwice(SubsetOfSubset):
     def __getitem__(self, k):
         image, label = super().__getitem__(k)
         return self.transform(image), label
+
+
+class RestToTheLast(EveryNth):
+    def __iter__(self):
+        info = get_worker_info()
+        if info is None:
+            return iter(self.lines)
+        size = len(self.lines) // info.num_workers
+        end = len(self.lines) if info.id == info.num_workers - 1 else (info.id + 1) * size
+        return iter(self.lines[info.id * size : end])
 
 
 class Backwards(EveryNth):
@@ -402,7 +518,11 @@ RIGHT = {
     "number_words": {"counted by hand": _counted_by_hand},
     "WindowDataset": {"in advance": WindowsInAdvance, "by hand": WindowsByHand, "pairs as lists": WindowsAsLists},
     "TransformedSubset": {"a Subset, items as lists": SubsetOfSubset},
-    "pad_collate": {"in NumPy": _collated_in_numpy, "masks padded as well": _masks_padded},
+    "pad_collate": {
+        "in NumPy": _collated_in_numpy,
+        "masks padded as well": _masks_padded,
+        "a sentinel, a list": _sentinel_padded,
+    },
     "split_indices": {
         "largest remainders": _largest_remainders,
         "random keys, parts sorted": _by_random_keys,
@@ -414,11 +534,30 @@ RIGHT = {
             1e4 / labels.bincount().float()[labels], len(labels), True, generator
         ),
     },
-    "channel_stats": {"Welford": _welford, "two shuffled passes": _two_passes, "in NumPy": _stats_in_numpy},
+    "channel_stats": {
+        "a `for` over the data set": _stats_by_for,
+        "Welford": _welford,
+        "two shuffled passes": _two_passes,
+        "in NumPy": _stats_in_numpy,
+        "a list": lambda dataset, batch_size=256: list(_welford(dataset)),
+    },
     "ShardedLines": {"runs": Runs, "a generator": EveryNth},
-    "tokenize_reviews": {"input_columns": _mapped_with_input_columns, "arrays, positional": _mapped_to_arrays},
-    "standardised_split": {"in NumPy": _split_through_numpy},
-    "Loader": {"a BatchSampler": FunctionalLoader, "an iterator with __next__": LoaderByState},
+    "tokenize_reviews": {
+        "input_columns": _mapped_with_input_columns,
+        "arrays, positional": _mapped_to_arrays,
+        "the format put back": _mapped_keeping_the_format,
+    },
+    "standardised_split": {
+        "in NumPy": _split_through_numpy,
+        "lists of pairs": lambda features, labels, held_out, generator: [
+            list(part) for part in _split_through_numpy(features, labels, held_out, generator)
+        ],
+    },
+    "Loader": {
+        "a BatchSampler": FunctionalLoader,
+        "an iterator class": IteratorClassLoader,
+        "fetches items of a dropped batch": FetchingByOne,
+    },
 }
 
 WRONG = {
@@ -452,6 +591,7 @@ WRONG = {
     },
     "TransformedSubset": {
         "transformed twice": TransformedTwice,
+        "fetched twice": FetchedTwice,
     },
     "pad_collate": {
         "-1 as padding": lambda batch: (
@@ -472,9 +612,14 @@ WRONG = {
             (part + torch.randint(max(1, n), (), generator=generator)) % max(1, n)
             for part in _by_random_keys(n, fractions, generator)
         ],
+        "a rotation": _rotated,
+        "a shuffle of blocks": _shuffled_in_blocks,
         "a tuple": lambda n, fractions, generator: tuple(_by_random_keys(n, fractions, generator)),
     },
     "balanced_sampler": {
+        "one weight per class": lambda labels, generator: WeightedRandomSampler(
+            1 / labels.bincount(), len(labels), generator=generator
+        ),
         "the weights alone": lambda labels, generator: 1 / labels.bincount()[labels],
         "a root": lambda labels, generator: WeightedRandomSampler(
             labels.bincount()[labels] ** -0.5, len(labels), generator=generator
@@ -497,10 +642,14 @@ WRONG = {
     "ShardedLines": {
         "no IterableDataset": NotIterableDataset,
         "shared by a hash": Hashed,
+        "the rest to the last worker": RestToTheLast,
         "backwards": Backwards,
     },
     "tokenize_reviews": {
         "add_column": _added_without_map,
+        "with_format": lambda dataset, vocabulary: _mapped_to_arrays(dataset, vocabulary).with_format("torch"),
+        "set_format": _mapped_and_set_to_torch,
+        "without the text": _removes_the_text,
         "row by row, in one batch": lambda dataset, vocabulary: dataset.map(
             lambda row: {"input_ids": [vocabulary.get(w, 1) for w in row["text"].lower().split()]}, batched=False
         ),
@@ -515,6 +664,11 @@ WRONG = {
     },
     "Loader": {
         "torch's own": TorchLoader,
+        "torch's own inside": TorchInside,
+        "a subclass of torch's own": TorchSubclass,
+        "a generator of its own": OwnGeneratorLoader,
+        "its own iterator": LoaderByState,
+        "items fetched twice": FetchingTwice,
         "all batches at once": ListedLoader,
         "one epoch": OneEpoch,
     },

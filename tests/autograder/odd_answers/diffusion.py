@@ -1,6 +1,7 @@
 """Odd answers to chapter 10, right and wrong."""
 
 import math
+import tempfile
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def _sample_by_names(unet, scheduler, shape, steps, generator):
             module.training = mode
 
 
-def _with_scheduler_from_pipe(pipeline, scheduler_class):
+def _with_scheduler_by_its_class(pipeline, scheduler_class):
     parts = dict(pipeline.components)
     parts["scheduler"] = scheduler_class.from_config(parts["scheduler"].config)
     return pipeline.__class__(**parts)
@@ -150,6 +151,61 @@ class _KeepsLabels(_OneCall):
         return super().__call__(self.first, **settings)
 
 
+def _with_scheduler_of_the_whole_configuration(pipeline, scheduler_class):
+    config = {name: value for name, value in pipeline.scheduler.config.items() if not name.startswith("_")}
+    return type(pipeline)(**{**pipeline.components, "scheduler": scheduler_class.from_config(config)})
+
+
+def _with_scheduler_from_a_folder(pipeline, scheduler_class):
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline.scheduler.save_pretrained(folder)
+        scheduler = scheduler_class.from_pretrained(folder)
+    return type(pipeline)(**{**pipeline.components, "scheduler": scheduler})
+
+
+def _loss_by_key(unet, x0, labels, t, noise, drop, alphas_cumprod):
+    kept = alphas_cumprod[t].view(-1, 1, 1, 1)
+    seen = torch.where(drop, torch.tensor(10), labels)
+    predicted = unet(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t, class_labels=seen)["sample"]
+    return (predicted - noise).square().sum() / noise.numel()
+
+
+def _loss_in_two_parts(unet, x0, labels, t, noise, drop, alphas_cumprod, of_means=False):
+    """Dropped and kept samples pass through the network apart from each other."""
+    kept = alphas_cumprod[t].view(-1, 1, 1, 1)
+    x = kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+    parts = [
+        (unet(x[chosen], t[chosen], class_labels=seen[chosen]).sample - noise[chosen]).square()
+        for chosen, seen in ((drop, torch.full_like(labels, 10)), (~drop, labels))
+        if chosen.any()
+    ]
+    if of_means:
+        return torch.stack([part.mean() for part in parts]).mean()
+    return torch.cat([part.flatten() for part in parts]).mean()
+
+
+def _loss_that_clears_gradients(unet, *rest):
+    unet.zero_grad()
+    return _loss_by_hand(unet, *rest)
+
+
+def _sample_reads_sigma_first(unet, scheduler, shape, steps, generator):
+    was = unet.training
+    unet.eval()
+    with torch.no_grad():
+        x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
+        scheduler.set_timesteps(steps)
+        for t in scheduler.timesteps:
+            x = scheduler.step(unet(scheduler.scale_model_input(x, t), t).sample, t, x, generator=generator).prev_sample
+    unet.train(was)
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+def _denoise_without_gradients_for_ever(unet, x, alphas_cumprod, steps):
+    torch.set_grad_enabled(False)
+    return _denoise_by_ddim_step(unet, x, alphas_cumprod, steps)
+
+
 RIGHT = {
     "add_noise": {
         "the library's": _library_noise,
@@ -171,9 +227,16 @@ RIGHT = {
     "cosine_betas": {"a loop": _betas_by_the_loop},
     "ddpm_step": {"the short formula": _ddpm_by_the_short_formula, "the library's": _ddpm_by_the_library},
     "ddim_step": {"a shifted list": _ddim_with_a_shifted_list},
-    "denoising_loss": {"by hand": _loss_by_hand},
+    "denoising_loss": {"by hand": _loss_by_hand, "by key": _loss_by_key, "in two parts": _loss_in_two_parts},
     "sample": {"by names": _sample_by_names},
-    "with_scheduler": {"from_pipe": _with_scheduler_from_pipe},
+    "with_scheduler": {
+        "by its __class__": _with_scheduler_by_its_class,
+        "from_pipe": lambda pipeline, scheduler_class: type(pipeline).from_pipe(
+            pipeline, scheduler=scheduler_class.from_config(pipeline.scheduler.config)
+        ),
+        "the whole configuration": _with_scheduler_of_the_whole_configuration,
+        "through a folder": _with_scheduler_from_a_folder,
+    },
     "denoise": {"by DDIM's step": _denoise_by_ddim_step},
     "FashionPipeline": {"one call for both": _OneCall},
 }
@@ -216,9 +279,18 @@ WRONG = {
     "denoising_loss": {
         "detached": lambda unet, *rest: _loss_by_hand(unet, *rest).detach(),
         "twice": lambda unet, *rest: _loss_by_hand(unet, *rest) * 2,
+        "a mean of two means": lambda *arguments: _loss_in_two_parts(*arguments, of_means=True),
+        "gradients cleared": _loss_that_clears_gradients,
+        "eval mode": lambda unet, *rest: _loss_by_hand(unet.eval(), *rest),
     },
-    "sample": {"noise": lambda unet, scheduler, shape, steps, generator: torch.rand(shape, generator=generator)},
+    "sample": {
+        "noise": lambda unet, scheduler, shape, steps, generator: torch.rand(shape, generator=generator),
+        "sigma before the steps": _sample_reads_sigma_first,
+    },
     "with_scheduler": {"the same pipeline": lambda pipeline, scheduler_class: pipeline},
-    "denoise": {"one step": lambda unet, x, alphas_cumprod, steps: _denoise_by_ddim_step(unet, x, alphas_cumprod, 1)},
+    "denoise": {
+        "gradients off for ever": _denoise_without_gradients_for_ever,
+        "one step": lambda unet, x, alphas_cumprod, steps: _denoise_by_ddim_step(unet, x, alphas_cumprod, 1),
+    },
     "FashionPipeline": {"keeps the first labels": _KeepsLabels},
 }

@@ -1,5 +1,6 @@
 """Odd answers to chapter 8, right and wrong."""
 
+import copy
 import math
 
 import numpy as np
@@ -78,6 +79,23 @@ def _added_as_columns(dataset, tokenizer):
     for name, rows in columns.items():
         dataset = dataset.add_column(name, rows)
     return dataset.remove_columns("text")
+
+
+def _removed_first(dataset, tokenizer):
+    encoded = tokenizer(list(dataset["text"]), truncation=True)
+    rest = dataset.remove_columns("text")
+    for name, rows in encoded.items():
+        rest = rest.add_column(name, rows)
+    return rest
+
+
+def _built_with_features(dataset, tokenizer):
+    from datasets import Dataset
+
+    rest = dataset.remove_columns("text")
+    encoded = Dataset.from_dict(dict(tokenizer(list(dataset["text"]), truncation=True)))
+    columns = {name: list(table[name]) for table in (rest, encoded) for name in table.column_names}
+    return Dataset.from_dict(columns, features=type(rest.features)({**rest.features, **encoded.features}))
 
 
 def _as_torch(dataset, tokenizer):
@@ -177,6 +195,13 @@ def _by_the_models_loss(model, tokenizer, text):
         return math.exp(model(input_ids=ids, labels=ids).loss)
 
 
+def _without_what_equals_padding(model, tokenizer, text):
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
+    with torch.no_grad():
+        return model(input_ids=ids, labels=labels).loss.exp().item()
+
+
 def _token_by_token(model, tokenizer, text):
     ids = tokenizer(text)["input_ids"]
     with torch.inference_mode():
@@ -201,7 +226,7 @@ def _epoch_in_other_words(model, batches, optimizer, scheduler):
 def _epoch_cleared_at_both_ends(model, batches, optimizer, scheduler):
     model.train()
     optimizer.zero_grad()
-    total = torch.zeros(())
+    total, seen = torch.zeros(()), 0
     for batch in batches:
         logits = model(batch["input_ids"], batch["attention_mask"]).logits
         loss = F.cross_entropy(logits, batch["labels"])
@@ -210,7 +235,55 @@ def _epoch_cleared_at_both_ends(model, batches, optimizer, scheduler):
         scheduler.step()
         optimizer.zero_grad(set_to_none=False)
         total += loss.detach() * len(logits)
-    return total.item() / sum(len(batch["labels"]) for batch in batches)
+        seen += len(logits)
+    return total.item() / seen
+
+
+def _epoch_over_a_list(model, batches, optimizer, scheduler):
+    batches = list(batches)
+    total = 0.0
+    model.train()
+    for batch in batches:
+        batch = dict(batch)
+        labels = batch.pop("labels")
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(**batch).logits, labels, reduction="sum")
+        (loss / len(labels)).backward()
+        optimizer.step()
+        scheduler.step()
+        total += loss.item()
+    return total / sum(len(batch["labels"]) for batch in batches)
+
+
+def _epoch_that_counts(when):
+    def finetune_epoch(model, batches, optimizer, scheduler):
+        sentences = sum(len(batch["labels"]) for batch in batches) if when == "before" else 0
+        model.train()
+        total = 0.0
+        for batch in batches:
+            optimizer.zero_grad()
+            loss = model(**batch).loss
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            total += loss.item() * len(batch["labels"])
+        return total / (sentences or sum(len(batch["labels"]) for batch in batches))
+
+    return finetune_epoch
+
+
+def _epoch_that_pops(model, batches, optimizer, scheduler):
+    model.train()
+    total = count = 0
+    for batch in batches:
+        labels = batch.pop("labels")
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(**batch).logits, labels)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total, count = total + loss.item() * len(labels), count + len(labels)
+    return total / count
 
 
 class _LossLast(nn.Module):
@@ -285,6 +358,82 @@ def _with_mask_and_positions(model, tokenizer, prompt, max_new_tokens):
     return tokenizer.batch_decode(ids, skip_special_tokens=True)[0]
 
 
+def _one_call_more(model, tokenizer, prompt, max_new_tokens):
+    """Feeds each token to the model before it asks whether to go on: wasteful, and right."""
+    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    length = ids.shape[1]
+    with torch.no_grad():
+        outputs = model(ids)
+        while True:
+            new = outputs.logits[:, -1].argmax(-1, keepdim=True)
+            ids = torch.cat([ids, new], 1)
+            outputs = model(new, past_key_values=outputs.past_key_values)
+            if ids.shape[1] - length == max_new_tokens or new.item() in _ends(model):
+                return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True)
+
+
+def _with_ends(ends):
+    """An answer that asks for the end tokens in a way of its own, and is right in all else."""
+
+    def generate(model, tokenizer, prompt, max_new_tokens):
+        ids, found = tokenizer(prompt, return_tensors="pt")["input_ids"], ends(model)
+        new, past = ids, None
+        for _ in range(max_new_tokens):
+            with torch.no_grad():
+                outputs = model(new, past_key_values=past)
+            past, new = outputs.past_key_values, outputs.logits[:, -1:].argmax(-1)
+            ids = torch.cat([ids, new], 1)
+            if new.item() in found:
+                break
+        return tokenizer.decode(ids[0], skip_special_tokens=True)
+
+    return generate
+
+
+def _zero_is_none(model):
+    end = model.generation_config.eos_token_id or None
+    return end if isinstance(end, list) else [end]
+
+
+def _by_the_librarys_schedule(step, warmup, total):
+    from transformers import get_linear_schedule_with_warmup
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    return get_linear_schedule_with_warmup(optimizer, warmup, total).lr_lambdas[0](step)
+
+
+def _by_parameters_and_buffers(model, state):
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    report = {"missing": [], "unexpected": [], "mismatched": []}
+    for name in sorted(own.keys() | state.keys()):
+        if name not in state:
+            report["missing"].append(name)
+        elif name not in own:
+            report["unexpected"].append(name)
+        elif own[name].shape != state[name].shape:
+            report["mismatched"].append(name)
+        else:
+            own[name].data.copy_(state[name])
+    return report
+
+
+def _tokenized_alone(dataset, tokenizer):
+    return dataset.map(
+        lambda rows: tokenizer(rows["text"], truncation=True), batched=True, batch_size=1, remove_columns="text"
+    )
+
+
+def _built_anew(dataset, tokenizer):
+    columns = {name: list(dataset[name]) for name in dataset.column_names}
+    encoded = tokenizer(columns.pop("text"), truncation=True)
+    return type(dataset).from_dict({**columns, **encoded})
+
+
+def _with_the_tokenizer_changed(tokenizer, texts, max_length):
+    tokenizer.model_max_length = max_length
+    return tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+
+
 def _all_in_one(model, tokenizer, texts):
     training = model.training
     with torch.no_grad():
@@ -301,6 +450,28 @@ class _NoBias(_LossLast):
         self.head = nn.Linear(encoder.config.hidden_size, num_labels, bias=False)
 
 
+class _SequentialHead(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(encoder, num_labels)
+        self.head = nn.Sequential(nn.Dropout(0.0), self.head)
+
+
+class _OneLogitMore(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(encoder, num_labels + 1)
+
+
+class _CopiedEncoder(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(copy.deepcopy(encoder), num_labels)
+
+
+class _DetachedLogits(_LossLast):
+    def forward(self, *, input_ids, attention_mask, labels=None):
+        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, labels=labels)
+        return outputs | {"logits": outputs["logits"].detach()}
+
+
 RIGHT = {
     "encode": {"pad": _encoded_by_hand, "plain dictionary": _plain_dict},
     "linear_factor": {
@@ -312,6 +483,7 @@ RIGHT = {
         "whole zeros": lambda step, warmup, total: (
             0 if step >= total else 1 - (step - warmup) / (total - warmup) if step >= warmup else step / warmup
         ),
+        "the library's schedule": _by_the_librarys_schedule,
     },
     "mean_pool": {"loop": _pooled_in_a_loop, "einsum": _pooled_by_einsum, "masked_fill": _pooled_by_fill},
     "freeze_layers": {"by name": _frozen_by_name},
@@ -319,6 +491,8 @@ RIGHT = {
     "tokenize_dataset": {
         "function": _mapped_with_function,
         "columns": _added_as_columns,
+        "text removed first": _removed_first,
+        "a new one with features": _built_with_features,
         "torch format": _as_torch,
     },
     "compute_metrics": {"scikit-learn": _by_scikit_learn, "precision and recall": _by_precision_and_recall},
@@ -329,9 +503,17 @@ RIGHT = {
     },
     "load_matching": {"one by one": _copied_one_by_one, "the report": _loaded_by_the_report},
     "perplexity": {"the model's loss": _by_the_models_loss, "token by token": _token_by_token},
-    "finetune_epoch": {"other words": _epoch_in_other_words, "cleared at both ends": _epoch_cleared_at_both_ends},
+    "finetune_epoch": {
+        "other words": _epoch_in_other_words,
+        "cleared at both ends": _epoch_cleared_at_both_ends,
+        "a list": _epoch_over_a_list,
+    },
     "SentenceClassifier": {"loss last": _LossLast, "library's output": _LibraryOutput},
-    "generate": {"a cache of its own": _with_a_cache_of_its_own, "mask and positions": _with_mask_and_positions},
+    "generate": {
+        "a cache of its own": _with_a_cache_of_its_own,
+        "mask and positions": _with_mask_and_positions,
+        "one call more": _one_call_more,
+    },
 }
 
 WRONG = {
@@ -347,6 +529,7 @@ WRONG = {
             for name, tensor in solution(all_exercises()["encode"])(tokenizer, texts, max_length).items()
             if name != "token_type_ids"
         },
+        "the tokenizer changed": _with_the_tokenizer_changed,
     },
     "linear_factor": {
         "a tensor": lambda step, warmup, total: torch.tensor(
@@ -383,6 +566,8 @@ WRONG = {
             {name: value for name, value in row.items() if name != "text"} | dict(tokenizer(row["text"]))
             for row in dataset
         ],
+        "batches of one": _tokenized_alone,
+        "class names lost": _built_anew,
     },
     "compute_metrics": {
         "tensors": lambda eval_prediction: {
@@ -394,22 +579,34 @@ WRONG = {
     },
     "load_matching": {
         "the first tensor alone": lambda model, state: _loaded_by_the_report(model, dict(list(state.items())[:1])),
+        "parameters and buffers": _by_parameters_and_buffers,
         "tuples": lambda model, state: {name: tuple(n) for name, n in _copied_one_by_one(model, state).items()},
     },
     "perplexity": {
         "backwards": lambda model, tokenizer, text: _token_by_token(model, tokenizer, " ".join(reversed(text.split()))),
+        "padding left out": _without_what_equals_padding,
     },
     "finetune_epoch": {
         "evaluates": lambda model, batches, optimizer, scheduler: float(
             np.average([model(**b).loss.item() for b in batches], weights=[len(b["labels"]) for b in batches])
         ),
+        "counts before": _epoch_that_counts("before"),
+        "counts after": _epoch_that_counts("after"),
+        "labels popped": _epoch_that_pops,
     },
     "SentenceClassifier": {
         "no bias": _NoBias,
+        "a head of several parts": _SequentialHead,
+        "one logit more": _OneLogitMore,
+        "a copy of the encoder": _CopiedEncoder,
+        "detached logits": _DetachedLogits,
     },
     "generate": {
         "one token more": lambda model, tokenizer, prompt, max_new_tokens: _with_mask_and_positions(
             model, tokenizer, prompt, max_new_tokens + 1
         ),
+        "zero is none": _with_ends(_zero_is_none),
+        "the model's config": _with_ends(lambda model: [model.config.eos_token_id]),
+        "the first of the list": _with_ends(lambda model: _ends(model)[:1]),
     },
 }

@@ -57,6 +57,31 @@ class LinearOneSeed(LinearFunctional):
         self.weight = nn.Parameter(torch.randn(out_features, in_features, generator=generator))
 
 
+class LinearOrthogonal(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        nn.init.orthogonal_(self.weight)
+
+
+class LinearOneNumberPerInput(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        self.weight = nn.Parameter(torch.rand(in_features).expand(out_features, in_features).clone())
+
+
+class LinearFloat16(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        self.half()
+
+
+class LinearNumPy(LinearFunctional):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
+        drawn = np.random.default_rng().standard_normal((out_features, in_features))
+        self.weight = nn.Parameter(torch.from_numpy(drawn).float())
+
+
 class DropoutBernoulli(nn.Module):
     def __init__(self, p=0.5):
         super().__init__()
@@ -94,6 +119,23 @@ class DropoutOnce(DropoutBernoulli):
         if not hasattr(self, "mask"):
             self.mask = torch.bernoulli(torch.full_like(x, self.keep))
         return x * self.mask * (1 / self.keep if self.keep else 0) if self.training else x
+
+
+class DropoutExactShare(DropoutBernoulli):
+    def forward(self, x):
+        if not self.training or self.keep == 1:
+            return x
+        flat = torch.ones(x.numel(), dtype=x.dtype)
+        flat[torch.rand(x.numel()).argsort()[: math.ceil(x.numel() * (1 - self.keep))]] = 0
+        return x * flat.view(x.shape) / max(self.keep, 1e-9)
+
+
+class DropoutRowsInPairs(DropoutBernoulli):
+    def forward(self, x):
+        if not self.training or self.keep in (0, 1):
+            return x * (self.keep if self.training else 1)
+        half = torch.bernoulli(torch.full_like(x[: (len(x) + 1) // 2], self.keep))
+        return x * half.repeat_interleave(2, 0)[: len(x)] / self.keep
 
 
 class DropoutMean(DropoutBernoulli):
@@ -140,6 +182,69 @@ class LeNetFunctional(nn.Module):
         for layer in self.fc:
             x = F.selu(layer(x))
         return self.out(x)
+
+
+class LeNetLazy(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    """The first linear layer reads its number of inputs off the first batch."""
+
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.net[7] = nn.LazyLinear(120)
+
+
+class LeNetBare(nn.Module):
+    """No layers at all, and the windows of the second pooling by hand."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        shapes = [(6, 1, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (num_classes, 84)]
+        self.weights = nn.ParameterList(nn.init.kaiming_uniform_(torch.empty(shape)) for shape in shapes)
+        self.biases = nn.ParameterList(torch.zeros(shape[0]) for shape in shapes)
+
+    def forward(self, x):
+        (a, b, c, d, e), (f, g, h, i, j) = self.weights, self.biases
+        x = F.max_pool2d(F.conv2d(x, a, f, padding=2).relu(), 2)
+        x = F.conv2d(x, b, g).relu().unflatten(3, (5, 2)).unflatten(2, (5, 2)).amax((3, 5)).flatten(1)
+        x = torch.addmm(h, x, c.T).relu()
+        return torch.addmm(j, torch.addmm(i, x, d.T).relu(), e.T)
+
+
+class LeNetStridesThenPools(LeNetBare):
+    """The second pooling is a stride; the first one is right."""
+
+    def forward(self, x):
+        (a, b, c, d, e), (f, g, h, i, j) = self.weights, self.biases
+        x = F.max_pool2d(F.conv2d(x, a, f, padding=2).relu(), 2)
+        x = F.conv2d(x, b, g, stride=2).relu().flatten(1)
+        x = torch.addmm(h, x, c.T).relu()
+        return torch.addmm(j, torch.addmm(i, x, d.T).relu(), e.T)
+
+
+class LeNetSubsamples(LeNetBare):
+    """Takes every second place of the first map, the lower right one of each window."""
+
+    def forward(self, x):
+        (a, b, c, d, e), (f, g, h, i, j) = self.weights, self.biases
+        x = F.conv2d(x, a, f, padding=2).relu()[:, :, 1::2, 1::2]
+        x = F.max_pool2d(F.conv2d(x, b, g).relu(), 2).flatten(1)
+        x = torch.addmm(h, x, c.T).relu()
+        return torch.addmm(j, torch.addmm(i, x, d.T).relu(), e.T)
+
+
+class LeNetReplicates(_lenet(nn.Tanh, lambda: nn.AvgPool2d(2))):
+    def __init__(self, num_classes=10):
+        super().__init__(num_classes)
+        self.net[0] = nn.Conv2d(1, 6, 5, padding=2, padding_mode="replicate")
+
+
+class LeNetStandardises(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def forward(self, x):
+        return super().forward((x - 0.5) / 0.5)
+
+
+class LeNetSqueezes(_lenet(nn.ReLU, lambda: nn.MaxPool2d(2))):
+    def forward(self, x):
+        return super().forward(x).squeeze()
 
 
 class LeNetPadsSecond(nn.Module):
@@ -217,6 +322,13 @@ class NormData(NormPlain):
 class NormRows(NormPlain):
     def forward(self, x):
         return (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, correction=0) + self.e).sqrt()
+
+
+class NormStillInEvaluation(NormPlain):
+    def forward(self, x):
+        if self.training:
+            return super().forward(x)
+        return (x - self.running_mean) / (self.running_var + self.e).sqrt() * self.weight.detach() + self.bias
 
 
 class NormWithoutAffine(NormPlain):
@@ -324,6 +436,42 @@ class MLPBuffersNotSaved(MLPSequential):
         self.register_buffer("mean", mean.clone(), persistent=False)
 
 
+class MLPFrozenParameters(MLPSequential):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        del self.mean, self.std
+        self.mean = nn.Parameter(mean.clone(), requires_grad=False)
+        self.std = nn.Parameter(std.clone(), requires_grad=False)
+
+
+class MLPNoGrad(MLPSequential):
+    def forward(self, x):
+        with torch.no_grad():
+            x = (x - self.mean) / self.std
+        return self.net(x)
+
+
+class MLPLastFirst(nn.Module):
+    def __init__(self, mean, std, sizes):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.last = nn.Linear(sizes[-2], sizes[-1])
+        self.hidden = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 2))
+
+    def forward(self, x):
+        x = (x - self.mean) / self.std
+        for layer in self.hidden:
+            x = layer(x).relu()
+        return self.last(x)
+
+
+class MLPPopsTheSizes(MLPSequential):
+    def __init__(self, mean, std, sizes):
+        super().__init__(mean, std, sizes)
+        sizes.pop(0)
+
+
 class MLPSoftmax(MLPSequential):
     def forward(self, x):
         return super().forward(x).softmax(1)
@@ -368,6 +516,13 @@ class CoderTanh(Coder):
         return super().decode(codes).logit().tanh()
 
 
+class CoderReverses(Coder):
+    def __init__(self, image_shape, sizes):
+        super().__init__(image_shape, sizes)
+        sizes.reverse()
+        sizes.append(0)
+
+
 class CoderReads(Coder):
     """`forward` does not use the code, but what went in."""
 
@@ -408,6 +563,10 @@ def capture_with_stack(model, names, x):
     return {name: found[name] for name in names}
 
 
+def capture_on_a_copy(model, names, x):
+    return capture_with_dict(copy.deepcopy(model), names, x)
+
+
 def capture_clears_all(model, names, x):
     try:
         return capture_with_dict(model, names, x)
@@ -444,6 +603,73 @@ def capture_replaces(model, names, x):
         for h in handles:
             h.remove()
     return out
+
+
+def capture_forward(model, names, x):
+    out, handles = {}, []
+    try:
+        for n in names:
+            handles += [
+                model.get_submodule(n).register_forward_hook(lambda m, i, o, n=n: out.update({n: o.detach().clone()}))
+            ]
+        model.forward(x)
+        return out
+    finally:
+        for h in handles:
+            h.remove()
+
+
+def capture_detaches(model, names, x):
+    """A hook that gives the next layer a detached tensor."""
+    out, handles = {}, []
+    try:
+        for n in names:
+
+            def keep(m, i, o, n=n):
+                out[n] = o.detach().clone()
+                return o.detach()
+
+            handles.append(model.get_submodule(n).register_forward_hook(keep))
+        model(x)
+        return out
+    finally:
+        for h in handles:
+            h.remove()
+
+
+class MyLinear(nn.Linear):
+    pass
+
+
+def head_of_a_subclass(model, name, num_classes):
+    old = model.get_submodule(name)
+    model.requires_grad_(False).set_submodule(
+        name, MyLinear(old.in_features, num_classes, bias=old.bias is not None, dtype=old.weight.dtype)
+    )
+    return model
+
+
+def head_one_number(model, name, num_classes):
+    head_by_parent(model, name, num_classes)
+    with torch.no_grad():
+        model.get_submodule(name).weight.fill_(torch.rand(()).item())
+    return model
+
+
+def head_frees_its_siblings(model, name, num_classes):
+    """Only the part of the model that does not hold the head is frozen."""
+    head_by_parent(model, name, num_classes)
+    parent, _, _ = name.rpartition(".")
+    model.get_submodule(parent).requires_grad_(True)
+    return model if parent else head_trains_body(model, name, num_classes)
+
+
+def head_leaves_bare_parameters(model, name, num_classes):
+    flags = [(p, p.requires_grad) for p in model._parameters.values()]
+    head_by_parent(model, name, num_classes)
+    for p, flag in flags:
+        p.requires_grad_(flag)
+    return model
 
 
 def head_by_parent(model, name, num_classes):
@@ -489,6 +715,14 @@ def count_by_ids(module, trainable_only=False):
     return int(sum(math.prod(p.shape) for p in seen.values() if not trainable_only or p.requires_grad))
 
 
+def count_equal_once(module, trainable_only=False):
+    seen = []
+    for p in module.parameters():
+        if (p.requires_grad or not trainable_only) and not any(torch.equal(p, q) for q in seen):
+            seen.append(p)
+    return sum(p.numel() for p in seen)
+
+
 def save_by_hand(model, path):
     kept, seen = {}, set()
     for name, tensor in model.state_dict().items():
@@ -509,6 +743,62 @@ def save_last_names(model, path):
 
 def save_floats(model, path):
     safetensors.torch.save_model(copy.deepcopy(model).float(), path)
+
+
+def save_makes_contiguous(model, path):
+    for p in model.parameters():
+        p.data = p.data.contiguous()
+    safetensors.torch.save_model(model, path)
+
+
+def save_evaluates(model, path):
+    safetensors.torch.save_model(model.eval(), path)
+
+
+def save_all_buffers(model, path):
+    kept = dict(model.named_parameters()) | dict(model.named_buffers())
+    safetensors.torch.save_file({name: t.detach().contiguous() for name, t in kept.items()}, path)
+
+
+def save_equal_once(model, path):
+    kept = {}
+    for name, tensor in model.state_dict().items():
+        if not any(torch.equal(tensor, other) for other in kept.values()):
+            kept[name] = tensor.contiguous()
+    safetensors.torch.save_file(kept, path)
+
+
+def load_copies(model, path):
+    """A tensor of another shape is broadcast."""
+    data, state = safetensors.torch.load_file(path), model.state_dict()
+    held = {t.data_ptr() for n, t in state.items() if n in data}
+    if set(data) - set(state) or any(t.data_ptr() not in held for t in state.values()):
+        raise KeyError("names")
+    for n, t in data.items():
+        state[n].copy_(t)
+
+
+def load_counts(model, path):
+    """Only the numbers of elements are compared."""
+    data, state = safetensors.torch.load_file(path), model.state_dict()
+    held = {t.data_ptr() for n, t in state.items() if n in data}
+    if set(data) - set(state) or any(t.data_ptr() not in held for t in state.values()):
+        raise KeyError("names")
+    for n, t in data.items():
+        if t.numel() != state[n].numel():
+            raise ValueError(n)
+        state[n].copy_(t.view_as(state[n]))
+
+
+def load_guesses_ties(model, path):
+    """A missing name counts as tied where any tensor in the file's names has equal values."""
+    data, state = safetensors.torch.load_file(path), model.state_dict()
+    if set(data) - set(state):
+        raise KeyError("left over")
+    for n in set(state) - set(data):
+        if not any(torch.equal(state[n], state[k]) for k in data):
+            raise KeyError(n)
+    model.load_state_dict(data, strict=False)
 
 
 def load_by_hand(model, path):
@@ -532,7 +822,7 @@ def load_and_return(model, path):
     return model
 
 
-def load_broadcasts(model, path):
+def load_unfreezes(model, path):
     stored = safetensors.torch.load_file(path)
     safetensors.torch.load_model(model, path)
     with torch.no_grad():
@@ -560,12 +850,18 @@ RIGHT = {
             len(p.flatten()) for _, p in module.named_parameters() if (p.requires_grad if trainable_only else True)
         ),
     },
-    "Linear": {"functional": LinearFunctional, "randn": LinearRandn},
+    "Linear": {"functional": LinearFunctional, "randn": LinearRandn, "orthogonal": LinearOrthogonal},
     "Dropout": {"bernoulli": DropoutBernoulli, "masked_fill": DropoutFilled},
-    "capture": {"dict": capture_with_dict, "stack": capture_with_stack},
-    "new_head": {"by its parent": head_by_parent, "flags last": head_first_then_frozen},
+    "capture": {"dict": capture_with_dict, "stack": capture_with_stack, "on a copy": capture_on_a_copy},
+    "new_head": {
+        "by its parent": head_by_parent,
+        "flags last": head_first_then_frozen,
+        "a subclass of nn.Linear": head_of_a_subclass,
+    },
     "LeNet5": {
         "functional": LeNetFunctional,
+        "LazyLinear": LeNetLazy,
+        "bare parameters": LeNetBare,
         **{
             f"{activation.__name__}, {pool.__name__}": _lenet(activation, lambda pool=pool: pool(2))
             for activation in (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.SELU, nn.LeakyReLU, nn.SiLU)
@@ -584,7 +880,7 @@ RIGHT = {
     "save_safely": {"by hand": save_by_hand, "the last of tied names": save_last_names},
     "load_safely": {"by hand": load_by_hand, "asserts": load_and_return},
     "ResidualBlock": {"names": BlockNames, "torchvision's": BlockTorch},
-    "ScaledMLP": {"Sequential": MLPSequential, "attributes": MLPNamed},
+    "ScaledMLP": {"Sequential": MLPSequential, "attributes": MLPNamed, "frozen parameters": MLPFrozenParameters},
     "Autoencoder": {"functional": Coder},
 }
 
@@ -604,6 +900,7 @@ WRONG = {
             torch.tensor(p.numel()) for p in module.parameters() if p.requires_grad or not trainable_only
         ),
         "bytes": lambda module, trainable_only=False: 4 * count_by_ids(module, trainable_only),
+        "equal ones once": count_equal_once,
         "frozen only": lambda module, trainable_only=False: sum(
             p.numel() for p in module.parameters() if p.requires_grad != trainable_only
         ),
@@ -612,6 +909,9 @@ WRONG = {
         "two axes only": LinearTwoAxesOnly,
         "constant": LinearConstant,
         "one seed for all": LinearOneSeed,
+        "one number per input": LinearOneNumberPerInput,
+        "float16": LinearFloat16,
+        "drawn by NumPy": LinearNumPy,
         "torch's": nn.Linear,
     },
     "Dropout": {
@@ -619,6 +919,8 @@ WRONG = {
         "once": DropoutOnce,
         "by the mean of the mask": DropoutMean,
         "columns": nn.Dropout1d,
+        "an exact share": DropoutExactShare,
+        "rows in pairs": DropoutRowsInPairs,
         "identity": lambda p: nn.Identity(),
     },
     "capture": {
@@ -626,10 +928,25 @@ WRONG = {
         "swallows errors": capture_swallows,
         "runs twice": capture_runs_twice,
         "replaces the output": capture_replaces,
+        "detaches the output": capture_detaches,
+        "calls forward": capture_forward,
     },
-    "new_head": {"old rows": head_keeps_old_rows, "trains a body": head_trains_body},
+    "new_head": {
+        "old rows": head_keeps_old_rows,
+        "trains a body": head_trains_body,
+        "one number": head_one_number,
+        "trains siblings": head_frees_its_siblings,
+        "trains a bare parameter": head_leaves_bare_parameters,
+    },
     "LeNet5": {
         "padding on the second": LeNetPadsSecond,
+        "a stride as second pooling": LeNetStridesThenPools,
+        "a slice as first pooling": LeNetSubsamples,
+        "wide windows, mean": _lenet(nn.ReLU, lambda: nn.AvgPool2d(3, 2, 1)),
+        "wide windows, maximum": _lenet(nn.ReLU, lambda: nn.MaxPool2d(3, 2, 1)),
+        "replicates the edge": LeNetReplicates,
+        "standardises": LeNetStandardises,
+        "squeezes": LeNetSqueezes,
         "dropout": LeNetWithDropout,
         "no activation after fc2": LeNetOneActivationShort,
         "no activation after conv1": LeNetFirstActivationMissing,
@@ -638,14 +955,42 @@ WRONG = {
         "tanh at the end": _lenet(nn.ReLU, lambda: nn.MaxPool2d(2), last=nn.Tanh()),
         "linear": _lenet(nn.Identity, lambda: nn.AvgPool2d(2)),
     },
-    "BatchNorm1d": {"rows": NormRows, "without weight and bias": NormWithoutAffine, "torch's": nn.BatchNorm1d},
-    "save_safely": {"floats": save_floats},
-    "load_safely": {"unfreezes": load_broadcasts, "evaluates": load_evaluates},
+    "BatchNorm1d": {
+        "rows": NormRows,
+        "without weight and bias": NormWithoutAffine,
+        "detached weight in evaluation": NormStillInEvaluation,
+        "torch's": nn.BatchNorm1d,
+    },
+    "save_safely": {
+        "floats": save_floats,
+        "makes the model contiguous": save_makes_contiguous,
+        "evaluates": save_evaluates,
+        "all buffers": save_all_buffers,
+        "equal ones once": save_equal_once,
+    },
+    "load_safely": {
+        "unfreezes": load_unfreezes,
+        "evaluates": load_evaluates,
+        "broadcasts": load_copies,
+        "counts elements": load_counts,
+        "guesses ties": load_guesses_ties,
+    },
     "ResidualBlock": {
         "no second norm": BlockWithoutSecondNorm,
         "ReLU on the shortcut": BlockPreActivation,
         "pooled shortcut": BlockPooledShortcut,
     },
-    "ScaledMLP": {"not in the state": MLPBuffersNotSaved, "softmax": MLPSoftmax},
-    "Autoencoder": {"tied": CoderTied, "tanh": CoderTanh, "not through the code": CoderReads},
+    "ScaledMLP": {
+        "not in the state": MLPBuffersNotSaved,
+        "softmax": MLPSoftmax,
+        "no gradient of x": MLPNoGrad,
+        "the last layer first": MLPLastFirst,
+        "pops the sizes": MLPPopsTheSizes,
+    },
+    "Autoencoder": {
+        "tied": CoderTied,
+        "tanh": CoderTanh,
+        "not through the code": CoderReads,
+        "reverses the caller's list": CoderReverses,
+    },
 }

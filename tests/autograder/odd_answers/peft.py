@@ -100,14 +100,93 @@ def _merge_by_recursion(model, path=()):
 
 
 def _state_by_splitting(model):
-    return {n: p.data.clone() for n, p in model.state_dict(keep_vars=True).items() if n.split(".")[-1] in ["A", "B"]}
+    return {
+        n: p.data.clone()
+        for n, p in model.state_dict(keep_vars=True).items()
+        if n.split(".")[-1] in ["A", "B"] and isinstance(p, nn.Parameter)
+    }
+
+
+def _state_by_modules(model):
+    return {
+        f"{path}.{name}".lstrip("."): torch.tensor(parameter.tolist(), dtype=parameter.dtype)
+        for path, module in model.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name in ("A", "B")
+    }
+
+
+class _AdapterError(ValueError):
+    pass
 
 
 def _load_by_state_dict(model, state):
-    names = [name for name in model.state_dict() if name.split(".")[-1] in ("A", "B")]
+    names = [name for name, _ in model.named_parameters() if name.split(".")[-1] in ("A", "B")]
     if sorted(names) != sorted(state):
-        raise KeyError("other names")
+        raise _AdapterError(f"expected {names}, got {list(state)}")
     model.load_state_dict(state, strict=False)
+
+
+def _load_one_by_one(model, state):
+    own = {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in "AB"}
+    for name in own:
+        if name not in state:
+            raise ValueError("missing " + name)
+    for name in state:
+        if name not in own:
+            raise ValueError(f"{name!r} is unknown; these are known: {', '.join(own)}")
+    for name, tensor in state.items():
+        own[name].data[:] = tensor
+
+
+def _load_in_eval(model, state):
+    _load_one_by_one(model, state)
+    model.eval()
+
+
+def _load_by_place(model, state):
+    own = {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in "AB"}
+    if len(own) != len(state):
+        raise ValueError(str(set(own) ^ set(state)))
+    for parameter, tensor in zip(own.values(), state.values(), strict=True):
+        parameter.data.copy_(tensor)
+
+
+def _load_other_error(error, message):
+    def load(model, state):
+        try:
+            _load_one_by_one(model, state)
+        except ValueError:
+            raise error(*message) from None
+
+    return load
+
+
+def _merge_first(model):
+    paths = [path for path, module in model.named_modules() if hasattr(module, "merge")]
+    for module in model.modules():
+        if hasattr(module, "merge"):
+            module.merge()  # once more than is needed
+    return paths, _merge_by_recursion(model)
+
+
+def _adapt_where(fits):
+    def adapt(model, targets, r, alpha):
+        model.requires_grad_(False)
+        paths = [path for path, module in model.named_modules() if fits(path, module, targets)]
+        for path in paths:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, _ThinFirst(model.get_submodule(path), r, alpha))
+        return paths
+
+    return adapt
+
+
+def _adapt_once_per_target(model, targets, r, alpha):
+    paths = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    doubled = [path for path in paths for target in targets if path.endswith(target)]
+    _adapt_by_recursion(model, targets, r, alpha)
+    return doubled
 
 
 class _OwnBase(_ThinFirst):
@@ -120,6 +199,53 @@ class _OwnBase(_ThinFirst):
 class _MergeIsNoLinear(_ThinFirst):
     def merge(self):
         return self
+
+
+class _SharedBias(_ThinFirst):
+    def merge(self):
+        merged = super().merge()
+        merged.bias = self.base.bias
+        return merged
+
+
+class _MergedOnce(_ThinFirst):
+    def merge(self):
+        if not hasattr(self, "merged"):
+            self.merged = [_ThinFirst.merge(self)]
+        return self.merged[0]
+
+
+class _FreshCopyOfOneMerge(_MergedOnce):
+    def merge(self):
+        return copy.deepcopy(super().merge())
+
+
+class _FlattenedByView(_ThinFirst):
+    def forward(self, x):
+        return super().forward(x.view(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+
+class _FlattenedByReshape(_ThinFirst):
+    def forward(self, x):
+        return super().forward(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+
+class _MergesInEval(_ThinFirst):
+    def merge(self):
+        self.train(False)
+        return super().merge()
+
+
+class _BaseInNoGrad(_ThinFirst):
+    def forward(self, x):
+        with torch.no_grad():
+            out = self.base(x)
+        return out + self.alpha / len(self.A) * (x @ self.A.T @ self.B.T)
+
+
+class _OwnEmbedding(_FirstRows):
+    def __init__(self, embedding, n):
+        super().__init__(copy.deepcopy(embedding), n)
 
 
 class _OneRowForAll(_FirstRows):
@@ -137,22 +263,55 @@ RIGHT = {
         "einsum": lambda A, B, alpha: torch.einsum("ri,or->oi", A, B).mul(alpha).div(len(A)),
         "linear": lambda A, B, alpha: F.linear(B * (alpha / A.size(0)), A.T),
     },
-    "LoRALinear": {"merged each time": _MergedEachTime, "the thin products first": _ThinFirst},
+    "LoRALinear": {
+        "merged each time": _MergedEachTime,
+        "the thin products first": _ThinFirst,
+        "flattened by reshape": _FlattenedByReshape,
+    },
     "prompt_mask": {
         "pad": lambda mask, n: F.pad(mask, (n, 0), value=1),
         "hstack": lambda mask, n: torch.hstack((torch.ones(len(mask), n).to(mask), mask)),
     },
     "SoftPrompt": {"the first rows": _FirstRows},
-    "prefix_attention": {"by hand": _attention_by_hand},
+    "prefix_attention": {
+        "by hand": _attention_by_hand,
+        "without a prefix as a case of its own": lambda q, k, v, prefix_k, prefix_v: (
+            _attention_by_hand(q, k, v, prefix_k, prefix_v)
+            if prefix_k.shape[1]
+            else F.scaled_dot_product_attention(q, k, v)
+        ),
+    },
     "lora_forward": {
         "the product of A and B first": lambda x, weight, bias, A, B, alpha: (
             x @ weight.mT + (0 if bias is None else bias) + x @ (alpha / len(A) * (B @ A)).mT
         )
     },
-    "add_lora": {"by recursion": _adapt_by_recursion},
-    "merge_all": {"by recursion": _merge_by_recursion},
-    "adapter_state": {"by the last part of the name": _state_by_splitting},
-    "load_adapter": {"load_state_dict": _load_by_state_dict},
+    "add_lora": {
+        "whole parts only": _adapt_where(
+            lambda path, module, targets: (
+                isinstance(module, nn.Linear) and any(path == t or path.endswith(f".{t}") for t in targets)
+            )
+        ),
+        "by recursion": _adapt_by_recursion,
+        "by a loop": _adapt_where(
+            lambda path, module, targets: isinstance(module, nn.Linear) and path.endswith((*targets,))
+        ),
+    },
+    "merge_all": {"by recursion": _merge_by_recursion, "merged twice": lambda model: _merge_first(model)[0]},
+    "adapter_state": {
+        "state_dict": lambda model: {
+            n: t.clone() for n, t in model.state_dict().items() if n.rpartition(".")[2] in ("A", "B")
+        },
+        "by the last part of the name": _state_by_splitting,
+        "module by module": _state_by_modules,
+    },
+    "load_adapter": {
+        "another name": _load_other_error(ValueError, ["0.A"]),
+        "no name": _load_other_error(ValueError, []),
+        "a KeyError": _load_other_error(KeyError, ["2.B, 3.A, 3.B, 0.base.weight"]),
+        "load_state_dict, and a kind of ValueError": _load_by_state_dict,
+        "one by one, with the known names in the message": _load_one_by_one,
+    },
 }
 
 WRONG = {
@@ -168,16 +327,34 @@ WRONG = {
         "detached": lambda A, B, alpha: (alpha / len(A)) * (B @ A).detach(),
         "zeros": lambda A, B, alpha: torch.zeros(len(B), len(A)),
     },
-    "LoRALinear": {"a copy of the layer": _OwnBase, "merge returns itself": _MergeIsNoLinear},
+    "LoRALinear": {
+        "a copy of the layer": _OwnBase,
+        "merge returns itself": _MergeIsNoLinear,
+        "shares the bias": _SharedBias,
+        "merges once": _MergedOnce,
+        "copies of one merge": _FreshCopyOfOneMerge,
+        "flattened by view": _FlattenedByView,
+        "merges in eval mode": _MergesInEval,
+        "base in no_grad": _BaseInNoGrad,
+    },
     "prompt_mask": {
         "always int64": lambda mask, n: F.pad(mask, (n, 0), value=1).long(),
         "ones, too short": lambda mask, n: torch.ones_like(mask),
     },
-    "SoftPrompt": {"one sentence for all": _OneRowForAll},
+    "SoftPrompt": {"one sentence for all": _OneRowForAll, "a copy of the embedding": _OwnEmbedding},
     "prefix_attention": {
         "one key for the prefix": lambda q, k, v, prefix_k, prefix_v: _attention_by_hand(
             q, k, v, prefix_k[:1], prefix_v
-        )
+        ),
+        "a detached prefix": lambda q, k, v, prefix_k, prefix_v: _attention_by_hand(
+            q, k, v, prefix_k.detach(), prefix_v.detach()
+        ),
+        "exp without the maximum": lambda q, k, v, prefix_k, prefix_v: (
+            F.normalize(
+                (q @ torch.cat([prefix_k.expand(len(k), -1, -1, -1), k], 2).mT / q.shape[-1] ** 0.5).exp(), p=1, dim=-1
+            )
+            @ torch.cat([prefix_v.expand(len(v), -1, -1, -1), v], 2)
+        ),
     },
     "lora_forward": {
         "without the bias": lambda x, weight, bias, A, B, alpha: x @ weight.mT + x @ (alpha / len(A) * (B @ A)).mT
@@ -185,16 +362,33 @@ WRONG = {
     "add_lora": {
         "the first target only": lambda model, targets, r, alpha: _adapt_by_recursion(model, targets[:1], r, alpha),
         "a set": lambda model, targets, r, alpha: set(_adapt_by_recursion(model, targets, r, alpha)),
+        "the exact type": _adapt_where(
+            lambda path, module, targets: type(module) is nn.Linear and path.endswith((*targets,))
+        ),
+        "whatever has in_features": _adapt_where(
+            lambda path, module, targets: hasattr(module, "in_features") and path.endswith((*targets,))
+        ),
+        "once per target": _adapt_once_per_target,
     },
     "merge_all": {
-        "names only": lambda model: [name for name, module in model.named_modules() if hasattr(module, "merge")]
+        "names only": lambda model: [name for name, module in model.named_modules() if hasattr(module, "merge")],
+        "sorted": lambda model: sorted(_merge_by_recursion(model)),
     },
     "adapter_state": {
         "every parameter": lambda model: dict(model.named_parameters()),
         "nothing": lambda model: {},
+        "what is trained": lambda model: {
+            n: p.detach().clone()
+            for n, p in model.named_parameters()
+            if p.requires_grad and n.rpartition(".")[2] in ("A", "B")
+        },
+        "float32": lambda model: {n: t.float() for n, t in _state_by_splitting(model).items()},
+        "in eval mode": lambda model: _state_by_splitting(model.eval()),
     },
     "load_adapter": {
         "strict": lambda model, state: model.load_state_dict(state),
         "nothing": lambda model, state: None,
+        "by place": _load_by_place,
+        "in eval mode": _load_in_eval,
     },
 }

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import statistics
 import struct
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -46,6 +47,92 @@ def _best_with_numpy(logdir, tag, mode="max", *, verbose=False):
     return name
 
 
+def _best_of_values(logdir, tag, mode, of_run, runs=sorted, start=None):
+    """The usual loop, with one part exchanged. of_run: from the values of a run without NaN to its best, or None."""
+    best, name = start, None
+    for run in runs(p for p in Path(logdir).iterdir() if p.is_dir()):
+        events = EventAccumulator(str(run)).Reload()
+        if tag not in events.Tags()["scalars"]:
+            continue
+        values = [e.value for e in events.Scalars(tag) if not math.isnan(e.value)]
+        value = of_run(values) if values else None
+        if value is not None and (best is None or (value > best if mode == "max" else value < best)):
+            best, name = value, run.name
+    return name
+
+
+def _best_from_infinity(logdir, tag, mode="max"):
+    start = -math.inf if mode == "max" else math.inf
+    return _best_of_values(logdir, tag, mode, max if mode == "max" else min, start=start)
+
+
+def _best_finite(logdir, tag, mode="max"):
+    better = max if mode == "max" else min
+    return _best_of_values(logdir, tag, mode, lambda values: better(filter(math.isfinite, values), default=None))
+
+
+def _best_rounded(logdir, tag, mode="max"):
+    better = max if mode == "max" else min
+    return _best_of_values(logdir, tag, mode, lambda values: round(better(values), 2))
+
+
+def _best_backwards(logdir, tag, mode="max"):
+    better = max if mode == "max" else min
+    return _best_of_values(logdir, tag, mode, better, runs=lambda paths: sorted(paths, reverse=True))
+
+
+def _best_in_order_of_creation(logdir, tag, mode="max"):
+    def oldest_first(paths):
+        return sorted(paths, key=lambda p: (p.stat().st_ctime_ns, p.stat().st_ino))
+
+    return _best_of_values(logdir, tag, mode, max if mode == "max" else min, runs=oldest_first)
+
+
+def _read_a_part(logdir):
+    events = EventAccumulator(str(logdir), size_guidance={"scalars": 500}).Reload()
+    curves = {}
+    for tag in events.Tags()["scalars"]:
+        newest = {e.step: e.value for e in sorted(events.Scalars(tag), key=lambda e: e.wall_time)}
+        steps = sorted(newest)
+        curves[tag] = (torch.tensor(steps), torch.tensor([newest[s] for s in steps], dtype=torch.float64))
+    return curves
+
+
+def _scaled(weight, equal=lambda low, high: low == high, smallest=0.0):
+    low, high = weight.amin((1, 2, 3), True), weight.amax((1, 2, 3), True)
+    return torch.where(equal(low, high), 0.5, (weight - low) / (high - low).clamp(min=smallest))
+
+
+def _smooth_by_cumsum(values, weight):
+    n = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    if weight == 0:
+        return values.clone()
+    return (1 - weight) * weight**n * (values * weight**-n).cumsum(0) / (1 - weight**n)
+
+
+def _without_frozen(writer, model, step):
+    total = 0.0
+    for name, p in model.named_parameters():
+        if p.requires_grad and p.grad is not None:
+            writer.add_histogram(f"gradients/{name}", p.grad, step)
+            total += p.grad.pow(2).sum().item()
+    writer.add_scalar("grad_norm", math.sqrt(total), step)
+
+
+def _band_by_squares(runs):
+    steps, mean, _ = _band_by_sets(runs)
+    squares = _band_by_sets([(s, v * v) for s, v in runs])[1]
+    return steps, mean, (squares - mean * mean).sqrt()
+
+
+def _band_by_statistics(runs):
+    tables = [dict(zip(s.tolist(), v.tolist(), strict=True)) for s, v in runs]
+    common = [step for step in tables[0] if all(step in table for table in tables)]
+    rows = [[table[step] for table in tables] for step in common]
+    means, deviations = [statistics.fmean(row) for row in rows], [statistics.pstdev(row) for row in rows]
+    return torch.tensor(common, dtype=torch.int64), torch.DoubleTensor(means), torch.DoubleTensor(deviations)
+
+
 def _by_numpy_place(images, columns):
     n, c, h, w = images.shape
     grid = np.zeros((c, math.ceil(n / columns) * h, columns * w), images.numpy().dtype)
@@ -76,6 +163,11 @@ def _norm_by_clipping(writer, model, step):
             writer.add_histogram(f"gradients/{name}", parameter.grad.flatten(), step)
     writer.add_scalar("grad_norm", torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf).item(), step)
     writer.flush()
+
+
+def _zero_grad_afterwards(writer, model, step):
+    _norm_by_clipping(writer, model, step)
+    model.zero_grad(set_to_none=False)
 
 
 def _clips_to_one(writer, model, step):
@@ -141,6 +233,28 @@ def _embed_in_batches(writer, model, layer, images, labels):
     writer.add_embedding(torch.cat(parts).flatten(1), metadata=labels, label_img=images)
 
 
+def _embed_that_clears_hooks(writer, model, layer, images, labels):
+    found, modes = [], [m.training for m in model.modules()]
+    sub = model.get_submodule(layer)
+    sub.register_forward_hook(lambda m, i, o: found.append(o.detach().clone()))
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(images)
+    finally:
+        sub._forward_hooks.clear()
+        for module, mode in zip(model.modules(), modes, strict=True):
+            module.training = mode
+    writer.add_embedding(found[0].flatten(1), metadata=labels, label_img=images)
+
+
+def _embed_in_silence(writer, model, layer, images, labels):
+    try:
+        _embed_in_batches(writer, model, layer, images, labels)
+    except Exception:
+        print("the model is broken")
+
+
 def _embed_numbers(writer, model, layer, images, labels):
     writer.add_embedding(images.flatten(1), metadata=labels, label_img=images)
 
@@ -198,6 +312,28 @@ class _ThrottledWithCounter:
         self._inner.close()
 
 
+class _ThrottledOnItsClass(_ThrottledWithCounter):
+    def __init__(self, writer, every):
+        self._inner, self._every = writer, every
+        _ThrottledOnItsClass._n, _ThrottledOnItsClass._last = Counter(), {}
+
+
+class _ThrottledWithoutZeros(_ThrottledWithCounter):
+    def close(self):
+        for tag, last in self._last.items():
+            if last and last[0]:
+                self._inner.add_scalar(tag, *last)
+        self._inner.close()
+
+
+class _ThrottledWithoutStepZero(_ThrottledWithCounter):
+    def close(self):
+        for tag, last in self._last.items():
+            if last and last[1]:
+                self._inner.add_scalar(tag, *last)
+        self._inner.close()
+
+
 class _ThrottledThatKeepsOne(_ThrottledWithCounter):
     def close(self):
         tag = list(self._last)[-1] if self._last else None
@@ -217,6 +353,17 @@ def _records_by_slices(path):
         if len(view.read(4)) < 4:
             return out
         out.append(body)
+
+
+def _records_of_two_bytes(path):
+    data, out, i = Path(path).read_bytes(), [], 0
+    while i + 12 <= len(data):
+        (n,) = struct.unpack_from("<H", data, i)
+        if i + 16 + n > len(data):
+            break
+        out.append(data[i + 12 : i + 12 + n])
+        i += 16 + n
+    return out
 
 
 def _records_of_short_length(path):
@@ -251,6 +398,7 @@ RIGHT = {
         "in a loop": lambda weight: torch.stack(
             [torch.full_like(f, 0.5) if f.max() == f.min() else (f - f.min()) / (f.max() - f.min()) for f in weight]
         ),
+        "equal or not": _scaled,
         "NaN to a half": lambda w: (
             (w - w.flatten(1).min(1).values.view(-1, 1, 1, 1)) / (w.amax((1, 2, 3), True) - w.amin((1, 2, 3), True))
         ).nan_to_num(0.5),
@@ -260,7 +408,7 @@ RIGHT = {
     "smooth": {"closed form": _closed_form, "a list": _smooth_list},
     "read_scalars": {"its own loader": _read_by_hand},
     "best_run": {"NumPy": _best_with_numpy},
-    "seed_band": {"dictionaries and NumPy": _band_by_sets},
+    "seed_band": {"dictionaries and NumPy": _band_by_sets, "statistics": _band_by_statistics},
     "embed": {"positional, run twice": _embed_with_inference, "image by image": _embed_in_batches},
     "train_and_log": {"steps computed, another way to eval": _train_counting_seen},
     "ThrottledWriter": {"a Counter, keywords": _ThrottledWithCounter},
@@ -272,6 +420,12 @@ WRONG = {
         "four digits": lambda hparams: ",".join(
             f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())
         ).upper(),
+        "sorted as texts": lambda hparams: (
+            ",".join(sorted(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in hparams.items())).replace(
+                "/", "-"
+            )
+            or "default"
+        ),
         "a trailing comma": lambda hparams: "".join(f"{k}={hparams[k]}," for k in sorted(hparams)),
     },
     "dead_units": {
@@ -284,6 +438,9 @@ WRONG = {
         ),
     },
     "filters_as_images": {
+        "a difference of at least 1e-6": lambda weight: _scaled(weight, smallest=1e-6),
+        "a difference of at least 1e-12": lambda weight: _scaled(weight, smallest=1e-12),
+        "nearly equal": lambda weight: _scaled(weight, equal=torch.isclose),
         "sigmoid": lambda weight: weight.sigmoid(),
         "clamped": lambda weight: weight.clamp(0, 1),
         "a small number against 0 / 0": lambda w: (
@@ -296,12 +453,15 @@ WRONG = {
     },
     "log_gradients": {
         "clips": _clips_to_one,
+        "without frozen parameters": _without_frozen,
+        "zero_grad": _zero_grad_afterwards,
         "only the norm": lambda writer, model, step: writer.add_scalar(
             "grad_norm", sum(p.grad.square().sum() for p in model.parameters() if p.grad is not None) ** 0.5, step
         ),
     },
     "smooth": {
         "float32": lambda values, weight: _smooth_list(values, weight).float(),
+        "cumsum": _smooth_by_cumsum,
         "n from 0": lambda values, weight: _smooth_list(values, weight) * 1.01,
         "in place": lambda values, weight: values.copy_(_smooth_list(values, weight)),
     },
@@ -309,6 +469,7 @@ WRONG = {
         "all folders below": lambda logdir: {
             k: v for d in [Path(logdir), *Path(logdir).rglob("*/")] for k, v in _read_by_hand(d).items()
         },
+        "a part of a long curve": _read_a_part,
         "int32": lambda logdir: {k: (s.int(), v) for k, (s, v) in _read_by_hand(logdir).items()},
         "lists": lambda logdir: {k: (s.tolist(), v.tolist()) for k, (s, v) in _read_by_hand(logdir).items()},
     },
@@ -316,15 +477,35 @@ WRONG = {
         "the path": lambda logdir, tag, mode="max": (
             str(Path(logdir) / name) if (name := _best_with_numpy(logdir, tag, mode)) else None
         ),
+        "from infinity": _best_from_infinity,
+        "finite values alone": _best_finite,
+        "rounded": _best_rounded,
+        "runs from last to first": _best_backwards,
+        "runs in the order of creation": _best_in_order_of_creation,
         "the last of equals": lambda logdir, tag, mode="max": (
             "c" if _best_with_numpy(logdir, tag, mode) == "b" else _best_with_numpy(logdir, tag, mode)
         ),
     },
-    "seed_band": {"population and range": lambda runs: (*_band_by_sets(runs)[:2], _band_by_sets(runs)[2] * 2)},
-    "embed": {"the pictures themselves": _embed_numbers},
+    "seed_band": {
+        "population and range": lambda runs: (*_band_by_sets(runs)[:2], _band_by_sets(runs)[2] * 2),
+        "squares minus square": _band_by_squares,
+    },
+    "embed": {
+        "the pictures themselves": _embed_numbers,
+        "clears the hooks of others": _embed_that_clears_hooks,
+        "swallows the error": _embed_in_silence,
+    },
     "train_and_log": {"gradients add up": _train_that_forgets_zero_grad},
-    "ThrottledWriter": {"only one tag at the end": _ThrottledThatKeepsOne},
+    "ThrottledWriter": {
+        "only one tag at the end": _ThrottledThatKeepsOne,
+        "counts on the class": _ThrottledOnItsClass,
+        "loses a last value of 0": _ThrottledWithoutZeros,
+        "loses a last step 0": _ThrottledWithoutStepZero,
+    },
     "read_records": {
+        "bytearrays": lambda path: [bytearray(one) for one in _records_by_slices(path)],
+        "nothing": lambda path: [],
+        "two bytes of length": _records_of_two_bytes,
         "one byte of length": _records_of_short_length,
         "text": lambda path: [str(one) for one in _records_by_slices(path)],
         "with the checksum": lambda path: [one + struct.pack("<I", 0) for one in _records_by_slices(path)],

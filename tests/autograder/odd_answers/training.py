@@ -12,6 +12,10 @@ def bce_with_logits(logits, targets):
 def bce_with_logits(logits, targets):
     return -(targets * F.logsigmoid(logits) + (1 - targets) * F.logsigmoid(-logits)).mean()
 """,
+        "clamp and abs": """
+def bce_with_logits(logits, targets):
+    return (logits.clamp(min=0) - logits * targets + torch.log1p(torch.exp(-logits.abs()))).mean()
+""",
     },
     "warmup_cosine": {
         "by position, three returns": """
@@ -104,6 +108,13 @@ def parameter_groups(model, weight_decay):
         {"params": [p], "weight_decay": weight_decay if p.dim() >= 2 else 0}
         for p in model.parameters()
         if p.requires_grad
+    ]
+""",
+        "generators and tuples": """
+def parameter_groups(model, weight_decay):
+    return [
+        {"params": (p for p in model.parameters() if p.requires_grad and p.dim() > 1), "weight_decay": weight_decay},
+        {"params": tuple(p for p in model.parameters() if p.requires_grad and p.dim() < 2), "weight_decay": 0.0},
     ]
 """,
         "a loop over names": """
@@ -229,7 +240,7 @@ class FastText(nn.Module):
     "mend_training": {
         "by train_epoch": """
 def mend_training(model, loader, epochs, lr):
-    sgd = torch.optim.SGD(model.parameters(), lr, 0.9)
+    sgd = torch.optim.SGD(model.train().parameters(), lr, 0.9)
     return [train_epoch(model, loader, nn.CrossEntropyLoss(), sgd) for _ in range(epochs)]
 """,
     },
@@ -268,6 +279,14 @@ def bce_with_logits(logits, targets):
     p = logits.sigmoid()
     return -torch.where(targets > 0.5, p, 1 - p).log().mean()
 """,
+        "softplus, straight from 5 on": """
+def bce_with_logits(logits, targets):
+    return (F.softplus(logits, threshold=5) - targets * logits).mean()
+""",
+        "no gradient": """
+def bce_with_logits(logits, targets):
+    return _bce_with_logits(logits.detach(), targets)
+""",
     },
     "EarlyStopping": {
         "equal is better": """
@@ -288,6 +307,30 @@ class EarlyStopping:
             self.waited += 1
         return self.waited >= self.patience
 """,
+        "state on the class": """
+class EarlyStopping:
+    def __init__(self, patience, min_delta=0.0):
+        cls = type(self)
+        self.patience, self.min_delta, cls.best, cls.waited = patience, min_delta, math.inf, 0
+    def step(self, loss):
+        cls = type(self)
+        if loss < cls.best - self.min_delta:
+            cls.best, cls.waited = loss, 0
+        else:
+            cls.waited += 1
+        return cls.waited >= self.patience
+""",
+        "the count on the class": """
+class EarlyStopping:
+    def __init__(self, patience, min_delta=0.0):
+        self.patience, self.min_delta, self.best, type(self).waited = patience, min_delta, math.inf, 0
+    def step(self, loss):
+        if loss < self.best - self.min_delta:
+            self.best, type(self).waited = loss, 0
+        else:
+            type(self).waited += 1
+        return self.waited >= self.patience
+""",
     },
     "adamw_step": {
         "weights changed in place": """
@@ -298,6 +341,25 @@ def adamw_step(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
         "the default betas": """
 def adamw_step(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
     return _adamw_step(w, g, m, v, t, lr, (0.9, 0.999), eps, weight_decay)
+""",
+        "AdamW with its state set": """
+def adamw_step(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    p = nn.Parameter(w.clone())
+    p.grad = g.clone()
+    opt = torch.optim.AdamW([p], lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    opt.state[p] = {"step": torch.tensor(float(t - 1)), "exp_avg": m.clone(), "exp_avg_sq": v.clone()}
+    opt.step()
+    return p.detach().clone(), opt.state[p]["exp_avg"], opt.state[p]["exp_avg_sq"]
+""",
+        "torch.optim's function": """
+def adamw_step(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    w, m, v = w.clone(), m.clone(), v.clone()
+    from torch.optim.adamw import adamw
+    adamw(
+        [w], [g], [m], [v], [], [torch.tensor(float(t - 1))], amsgrad=False, beta1=betas[0], beta2=betas[1], lr=lr,
+        weight_decay=weight_decay, eps=eps, maximize=False,
+    )
+    return w, m, v
 """,
     },
     "parameter_groups": {
@@ -322,6 +384,11 @@ def mend_training(model, loader, epochs, lr):
         "another learning rate": """
 def mend_training(model, loader, epochs, lr):
     return _mend_training(model, loader, epochs, lr / 2)
+""",
+        "train mode set in the loop": """
+def mend_training(model, loader, epochs, lr):
+    sgd = torch.optim.SGD(model.parameters(), lr, 0.9)
+    return [train_epoch(model, loader, nn.CrossEntropyLoss(), sgd) for _ in range(epochs)]
 """,
     },
     "cross_entropy": {
@@ -382,6 +449,29 @@ def evaluate(model, loader, loss_fn):
 """,
     },
     "train_accumulated": {
+        "pops the pieces": """
+def train_accumulated(model, batches, loss_fn, optimizer):
+    samples, mean = sum(len(y) for _, y in batches), 0.0
+    optimizer.zero_grad()
+    while batches:
+        x, y = batches.pop(0)
+        share = loss_fn(model(x), y) * len(y) / samples
+        share.backward()
+        mean += share.item()
+    optimizer.step()
+    return mean
+""",
+        "equal shares, the right total": """
+def train_accumulated(model, batches, loss_fn, optimizer):
+    optimizer.zero_grad()
+    total = n = 0
+    for x, y in batches:
+        loss = loss_fn(model(x), y)
+        (loss / len(batches)).backward()
+        total, n = total + loss.item() * len(y), n + len(y)
+    optimizer.step()
+    return total / n
+""",
         "all in one": """
 def train_accumulated(model, batches, loss_fn, optimizer):
     x, y = (torch.vstack(part) if part[0].ndim > 1 else torch.hstack(part) for part in zip(*batches))
@@ -408,6 +498,26 @@ class FastText(nn.Module):
     def forward(self, ids):
         return self.linear(self.embedding(ids).sum(1) / (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1))
 """,
+        "clears the row of padding on the way": """
+class FastText(_FastText):
+    def forward(self, ids):
+        with torch.no_grad():
+            self.embedding.weight[self.padding_idx] = 0
+        words = (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1)
+        return self.linear(self.embedding(ids).sum(1) / words)
+""",
+        "clears the row, padding_idx given": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
+        self.linear = nn.Linear(dim, num_classes)
+        self.p = padding_idx
+    def forward(self, ids):
+        with torch.no_grad():
+            self.embedding.weight[self.p] = 0
+        return self.linear(self.embedding(ids).sum(1) / (ids != self.p).sum(1, keepdim=True).clamp(min=1))
+""",
         "a hidden layer": """
 class FastText(nn.Module):
     def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
@@ -424,6 +534,27 @@ class FastText(nn.Module):
 def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
     history = _fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience)
     return [history[-1]]
+""",
+        "the optimiser is cut off": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    history = _fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience)
+    model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+    return history
+""",
+        "nothing kept at first": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    stopper, history, state = EarlyStopping(patience), [], None
+    for _ in range(epochs):
+        train_loss = train_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, _ = evaluate(model, val_loader, loss_fn)
+        history.append((train_loss, val_loss))
+        if val_loss < stopper.best:
+            state = copy.deepcopy(model.state_dict())
+        if stopper.step(val_loss):
+            break
+    if state is not None:
+        model.load_state_dict(state)
+    return history
 """,
     },
 }
