@@ -27,6 +27,16 @@ def call(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"result": collect(result), "changed": _changed(before, arguments)}
 
 
+def call_in_float32(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Like `call`, for results that may come in any floating-point dtype: they are compared in float32."""
+
+    def converted(**named: Any) -> Any:
+        result = apply(function, named)
+        return result.float() if isinstance(result, torch.Tensor) and result.is_floating_point() else result
+
+    return call(converted, arguments)
+
+
 def call_with_gradients(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
     """Like `call`, and the gradients that reach each floating-point tensor among the arguments.
 

@@ -20,12 +20,14 @@
 #
 # Four rules hold for all of them:
 #
-# - **Arguments stay as they are.** That includes `x.requires_grad` and `x.grad`: whoever calls your function may be in
-#   the middle of a training step.
+# - **Arguments stay as they are.** Leave `x.requires_grad` and `x.grad` alone too: whoever calls your function may be
+#   in the middle of a training step. (In `gradient_descent`, `hessian` and `jvp` this is advice, and not checked.)
 # - **f may be any function of a tensor** that PyTorch can differentiate. It does not change its argument.
 # - **What you return carries no graph** (its `requires_grad` is False), unless gradients are to flow through it, as in
-#   `safe_sqrt`, `RoundSTE` and `gradient_penalty`.
-# - **Any shape** includes `()`, and shapes without elements, such as `(0,)`.
+#   `safe_sqrt`, `RoundSTE` and `gradient_penalty`. (In `numerical_gradient`, `gradient_descent`, `hessian` and `jvp`
+#   this is advice, and not checked.)
+# - **Any shape** includes `()`, and shapes without elements, such as `(0,)`. (`numerical_gradient` is checked with
+#   elements only.)
 
 # %% tags=["remove-cell"]
 # Colab only: install the course. Anywhere else this cell does nothing.
@@ -108,7 +110,7 @@ check(mse_gradient)
 #
 # The gradient of f at x by central differences. For each element of x, the estimate is the difference of f a step `eps`
 # above and a step `eps` below in this element alone, divided by the distance between the two points. The result has
-# x's shape and dtype and carries no graph, and x stays unchanged.
+# x's shape and dtype, and x stays unchanged.
 #
 # For f(x) = Σ x³, x = `[1, 2]` and eps = 0.1 the result is `[3.01, 12.01]`: the first element is (1.1³ − 0.9³) / 0.2 =
 # (1.331 − 0.729) / 0.2.
@@ -133,8 +135,9 @@ check(numerical_gradient)
 # ### `gradient_descent` · 2 points · ●○○ · about 10 min
 #
 # Start at `x0` and take `steps` steps downhill, each against the gradient of f where you are: x ← x − lr · ∇f(x).
-# Return the whole path, the start included, as one tensor of shape `(steps + 1, *x0.shape)` that carries no graph. `x0`
-# stays unchanged.
+# Return the whole path, the start included, as one tensor of shape `(steps + 1, *x0.shape)`. `x0` stays unchanged.
+#
+# It is good practice to return the path without a graph: otherwise the graph may grow with every step.
 #
 # For f(x) = x² with x0 = 1 (shape `()`), lr = 0.25 and two steps, the path is `[1, 0.5, 0.25]`: the gradient at 1 is 2,
 # and 1 − 0.25 · 2 = 0.5.
@@ -147,7 +150,7 @@ def gradient_descent(
     """The points that gradient descent visits.
 
     f: from x0's shape to shape (). x0: float, any shape. lr: the learning rate. steps: at least 0.
-    Returns x0's dtype, shape (steps + 1, *x0.shape), without a graph.
+    Returns x0's dtype, shape (steps + 1, *x0.shape).
     """
     raise NotImplementedError  # your code here
 
@@ -288,8 +291,9 @@ check(per_sample_gradients)
 # The Hessian of f at x is the matrix of all second derivatives: entry `[i, j]` is ∂²f / ∂xᵢ∂xⱼ. Given f from shape
 # `(d,)` to shape `()`, and x, return it, shape `(d, d)`.
 #
-# f may be linear in x, or in some of its elements, or ignore some of them. Then these second derivatives are 0, and
-# must come out as 0.
+# f may be linear in some elements of x, or ignore some of them. These second derivatives are 0. (No f that is linear as
+# a whole is tried: its gradient need not depend on x, so there may be no second graph, and a function for these too
+# needs a case of its own.)
 #
 # For f(x) = x₀² x₁ + 5 x₁ at x = `[1, 3]` the gradient is `[2 x₀ x₁, x₀² + 5]` = `[6, 6]`, and the Hessian
 # `[[2 x₁, 2 x₀], [2 x₀, 0]]` = `[[6, 2], [2, 0]]`.
@@ -426,17 +430,19 @@ check(fit_ridge)
 # Arithmetic makes new Values:
 #
 # - `a + b`, `a - b`, `a * b` and `a / b`, of two Values or of a Value and a number, on either side: `2 - a` and `1 / a`
-#   work too; and `-a`;
+#   work too;
 # - `a ** n` for a number n, positive or negative, whole or not;
-# - `a.tanh()`, and `a.relu()`, whose derivative at 0 is 0, as in PyTorch. `tanh` works for numbers of any size.
+# - `a.tanh()`, and `a.relu()`, whose derivative at 0 is 0, as in PyTorch.
 #
 # `z.backward()` adds to each leaf's `grad` the derivative of z with respect to that leaf. As in PyTorch,
 #
 # - a Value that is used several times collects the sum of what its uses send back;
 # - after a second `backward()` the leaves hold the sum of both, so twice the gradient if both began at z, and if two
-#   results share a part of the graph, the sum of their two gradients; `backward()` on a leaf itself adds 1;
-# - each node is worked through once, however many ways lead to it: 20 doublings `y = y + y` must not take a million
-#   calls. A graph a few hundred nodes deep is ordinary.
+#   results share a part of the graph, the sum of their two gradients; `backward()` on a leaf itself adds 1.
+#
+# Three pieces of advice, which are not checked. Work through each node once, however many ways lead to it: 20 doublings
+# `y = y + y` take a million calls otherwise. `-a` is handy, and `-` can be made of it. `math.tanh` takes numbers of any
+# size, where a formula with exponentials overflows.
 #
 # For x = 2 and y = 3, z = (x + y)·(y − 2) has the value 5. After `z.backward()`, `x.grad` is 1.0 and `y.grad` is 6.0;
 # after another `z.backward()` they are 2.0 and 12.0.

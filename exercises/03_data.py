@@ -86,8 +86,8 @@ check(epoch_batches)
 # ### `Denormalize` · 1 point · ●○○ · about 8 min
 #
 # `v2.Normalize(mean, std)` maps each channel x to (x − mean) / std. Write the transform that undoes it. An instance
-# is called with images of shape `(c, h, w)` or `(n, c, h, w)`, n possibly 0, and returns new images of the same shape
-# and dtype.
+# is called with images of shape `(c, h, w)` or `(n, c, h, w)` and returns new images of the same shape and dtype. The
+# images are `float32` or `float64`. For `float16` as well, convert mean and std to the dtype of the images.
 #
 # `Denormalize([4, 0], [2, 3])` turns the image `[[[3]], [[2]]]`, two channels of one pixel, into `[[[10]], [[6]]]`:
 # 3 · 2 + 4 and 2 · 3 + 0.
@@ -146,8 +146,9 @@ check(number_words)
 # To forecast a series one learns from its windows: `size` steps as the input, the `horizon` steps after them as the
 # target. Write the map-style data set. Item i is the pair
 # `(series[i : i + size], series[i + size : i + size + horizon])`. The length is the number of windows whose input *and*
-# target lie wholly inside the series; a series that is too short has length 0. Item −1 is the last, as in a list.
-# An index below −length, or from the length upwards, raises `IndexError`, so that `for` ends.
+# target lie wholly inside the series. Item −1 is the last, as in a list. An index below −length, or from the length
+# upwards, raises `IndexError`, so that `for` ends. For a series far too short the formula turns negative, which `len`
+# refuses: `max(0, …)` is a good habit.
 #
 # The series `[0, 1, 2, 3, 4]` with size 2 and horizon 1 has 3 items. Item 0 is `([0, 1], [2])`, items 2 and −1 are
 # `([2, 3], [4])`, and items 3 and −4 raise `IndexError`.
@@ -221,7 +222,7 @@ check(TransformedSubset)
 # - labels, int64 of shape `(b,)`.
 #
 # The mask says where the sentence *is*, not what it says: a 0 that belongs to the sentence is real. A sentence may be
-# empty.
+# empty, but never all of a batch.
 #
 # `[(tensor([5, 7, 6]), 1), (tensor([4]), 0)]` gives ids `[[5, 7, 6], [4, 0, 0]]`, mask
 # `[[True, True, True], [True, False, False]]` and labels `[1, 0]`.
@@ -231,7 +232,7 @@ check(TransformedSubset)
 def pad_collate(batch: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sentences of different lengths as one batch.
 
-    batch: at least one pair of ids and label. ids: int64, shape (t_i,), t_i ≥ 0, each number at least 0.
+    batch: at least one pair of ids and label. ids: int64, shape (t_i,), t_i ≥ 0, not all 0, each number at least 0.
     Returns the tuple (ids int64 (b, t), mask bool (b, t), labels int64 (b,)).
     """
     raise NotImplementedError  # your code here
@@ -300,9 +301,9 @@ check(balanced_sampler)
 # deviation is that of the population: the mean squared distance from the mean, then the root.
 #
 # The data set may be larger than the memory: hold a few batches of `batch_size` images at a time, and never all of
-# them. The last batch may be short, and must count for no more than its images. Add up in `float64`: in `float32`,
-# large values with a small spread would lose their digits. Rounding may leave the variance of a blank channel a little
-# below 0; its root must not become NaN.
+# them. The last batch may be short, and must count for no more than its images. Better add up in `float64`: in
+# `float32`, large values with a small spread would lose their digits. Rounding may leave the variance of a blank
+# channel a little below 0, and its root is then NaN: `clamp(min=0)` helps.
 #
 # Two images of one channel with two pixels each, `[[[1, 3]]]` and `[[[5, 7]]]`, have the mean `[4]` and the standard
 # deviation `[2.2361]`, the root of (9 + 1 + 1 + 9) / 4.

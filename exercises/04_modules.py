@@ -97,16 +97,15 @@ check(count_parameters)
 #
 # Write PyTorch's linear layer: $y = x W^\top + b$. The parameters are called `weight`, shape
 # `(out_features, in_features)`, and `bias`, shape `(out_features,)`, in PyTorch's default dtype. The input has shape
-# `(*, in_features)`: any number of leading axes, also none. An axis may have length 0. The output has shape
-# `(*, out_features)`.
+# `(*, in_features)`: any number of leading axes, also none. The output has shape `(*, out_features)`.
 #
-# With `bias=False` there is no such parameter, and `linear.bias` is `None`. The weights start at random finite values,
-# each drawn by itself by PyTorch, different for each seed. Which distribution is up to you, and so are the first values
-# of the bias.
+# With `bias=False` there is no such parameter; PyTorch's layer then has `bias` as `None`. The weights start at random
+# finite values, each drawn by itself by PyTorch. Which distribution is up to you, and so are the first values of the
+# bias.
 #
 # With weight `[[1, 2], [3, 4], [5, 6]]` and bias `[0, 0, 10]` the input `[1, 1]` gives `[3, 7, 21]`.
 #
-# Not allowed: `nn.Linear` and `F.linear`, because this exercise builds them.
+# Write an `nn.Module` with parameters of its own, not an `nn.Linear`.
 
 
 # %%
@@ -138,7 +137,7 @@ check(Linear)
 #
 # In training, dropout sets each element of its input to 0 with probability `p`, independently of all others and anew at
 # each call. What is kept is divided by 1 − p, so that the mean stays the same. In evaluation it returns the input's
-# values. `p` may be 0, where nothing is dropped, and 1, where the result is 0 everywhere and nowhere `nan`.
+# values. `p` is at least 0, where nothing is dropped, and less than 1.
 #
 # With p = 0.5 the input `[1, 2, 3, 4]` may give `[2, 0, 6, 0]` at one call and `[0, 4, 6, 0]` at the next.
 #
@@ -147,7 +146,7 @@ check(Linear)
 
 # %%
 class Dropout(nn.Module):
-    """Zeros with probability p while training, and 1 / (1 - p) times as much of what is left; p from 0 to 1."""
+    """Zeros with probability p while training, and 1 / (1 - p) times as much of what is left; 0 <= p < 1."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -167,12 +166,12 @@ check(Dropout)
 # Run a model once on `x` and return what some of its layers gave: a dict from each of `names` to that layer's output.
 # The names are those of `model.named_modules()`, such as `"features.0"`. Use forward hooks.
 #
-# - Each output is a detached copy: a later layer that works in place, such as `nn.ReLU(inplace=True)`, must not change
-#   what you captured.
-# - Afterwards none of your hooks is left on the model, *even if the model or a wrong name raised an error*. The error
-#   reaches the caller. Hooks that were there before stay.
-# - The model stays in the mode, training or evaluation, that it was in. Your hooks only watch: a layer passes on the
-#   same tensor as without them.
+# - Afterwards none of your hooks is left on the model, *even if the model raised an error*. The error reaches the
+#   caller. Hooks that were there before stay.
+# - Your hooks only watch: a layer passes on the same tensor as without them.
+#
+# Advice: keep a detached copy of each output, `output.detach().clone()`. A later layer that works in place, such as
+# `nn.ReLU(inplace=True)`, then cannot change what you captured.
 #
 # For `model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))` and x of shape `(3, 2, 2)`, `capture(model, ["0", "1"], x)`
 # holds under `"0"` a tensor of shape `(3, 4)` and under `"1"` one of shape `(3, 2)`. As in `named_modules()`, the model
@@ -232,7 +231,8 @@ check(new_head)
 #
 # All five layers have biases. The convolutions have stride 1 and pad with zeros. The images are taken as they come: do
 # not scale them. The activation (tanh, ReLU, …), the kind of pooling (mean or maximum of each 2 × 2 window) and all
-# names are yours. Neither activation nor pooling has parameters: with 10 classes there are 61,706.
+# names are yours. Neither activation nor pooling has parameters: with 10 classes there are 61,706. The step from 400 to
+# 120 may also be a convolution 5 × 5, as in the paper, with the flattening after it.
 
 
 # %%
@@ -255,15 +255,14 @@ check(LeNet5)
 # ### `BatchNorm1d` · 3 points · ●●○ · about 20 min
 #
 # Write batch norm for inputs of shape `(n, f)`, with PyTorch's names and starting values: the parameters `weight`
-# (ones) and `bias` (zeros), and the buffers `running_mean` (zeros), `running_var` (ones), each of shape `(f,)`, and
-# `num_batches_tracked` (`torch.tensor(0)`).
+# (ones) and `bias` (zeros), and the buffers `running_mean` (zeros) and `running_var` (ones), each of shape `(f,)`.
+# PyTorch's layer also counts the batches in a buffer `num_batches_tracked`; yours may do without.
 #
 # - In both modes the output is `(x - mean) / √(var + eps) · weight + bias`, and gradients flow to `x`, `weight` and
 #   `bias`.
 # - In training, mean and variance are those of the batch, per feature; this variance divides by n. Gradients flow
 #   through these two as well. Each call also moves the running values: `new = (1 - momentum) · old + momentum · of this
-#   batch`. The variance that goes into `running_var` divides by n − 1. `num_batches_tracked` grows by 1. No graph hangs
-#   on the buffers.
+#   batch`. The variance that goes into `running_var` divides by n − 1. No graph hangs on the buffers.
 # - In evaluation mean and variance are the running ones, and no buffer changes.
 #
 # With `eps=0` and the starting values the batch `[[1], [3]]` gives `[[-1], [1]]`: its mean is 2, its variance 1.
@@ -297,20 +296,19 @@ check(BatchNorm1d)
 # ### `save_safely` · 2 points · ●●○ · about 8 min
 #
 # Save the parameters and buffers of a model as a safetensors file, under the names of its `state_dict`. The file lies
-# at exactly `path`, which is a string or a `Path`. The model stays as it is: its values, its mode and the
-# memory of its tensors.
+# at exactly `path`, which is a string or a `Path`. The values in the model and the ties between them stay as they are.
 #
-# Two traps. *Tied* weights are one tensor under two names: store it once, under either of its names, as
-# `safetensors.torch.save_model` does. And a parameter may be a transposed view, which is not contiguous: the file needs
-# its values all the same. Two tensors with equal values are not tied for that, and a buffer that is not in the
-# `state_dict` is not stored.
+# Two traps. *Tied* weights are one tensor under two names: `save_file` refuses them as they are. Store a copy under
+# each name or, which needs less room, the tensor once, as `safetensors.torch.save_model` does. And a parameter may be a
+# transposed view, which is not contiguous: the file needs its values all the same. Two tensors with equal values are
+# not tied for that, and a buffer that is not in the `state_dict` is not stored.
 #
 # For `nn.Linear(3, 2)` the file holds `weight`, shape `(2, 3)`, and `bias`, shape `(2,)`.
 
 
 # %%
 def save_safely(model: nn.Module, path: str | Path) -> None:
-    """Write the state of a model as a safetensors file, each tied tensor once."""
+    """Write the state of a model as a safetensors file."""
     raise NotImplementedError  # your code here
 
 
@@ -324,9 +322,10 @@ check(save_safely)
 #
 # - Strict: if the model has a name that the file lacks, or the file one that the model lacks, raise an error; so too if
 #   a shape differs in any way. Which error is up to you.
-# - Of tied weights the file holds one name only. The other name is not missing then. Afterwards the weights are still
-#   tied.
-# - The model's parameters stay the same objects (an optimiser may hold them), and it stays in its mode.
+# - Tied weights load from the file that your `save_safely` writes: if it holds one of their names only, the other is
+#   not missing. Afterwards the weights are still tied.
+#
+# Advice: let the model's parameters stay the same objects, since an optimiser may hold them.
 #
 # A file with `weight` and `bias` loads into `nn.Linear(3, 2)`. One with `weight` alone raises an error.
 

@@ -244,8 +244,10 @@ check(parameter_groups)
 #
 # Train for one epoch, with the model in train mode: for each batch the loss, the gradients, one step of the optimiser.
 # Where `max_norm` is given, clip the gradients before the step, so that the norm over *all* of them together is at most
-# `max_norm` (`nn.utils.clip_grad_norm_` does it). Gradients that lie in the parameters beforehand must have no effect.
-# Afterwards the model is still in train mode.
+# `max_norm` (`nn.utils.clip_grad_norm_` does it). Afterwards the model is still in train mode.
+#
+# A piece of advice: set the gradients to zero *before* `backward`, not after the step. Then gradients that lie in the
+# parameters beforehand have no effect.
 #
 # Return the mean loss *per sample*, as a Python float: each batch counts as much as it has samples. The loss of a batch
 # is the one before its step.
@@ -275,9 +277,9 @@ check(train_epoch)
 # sample and the accuracy, the share of samples whose largest logit is that of the label. Both are Python floats; the
 # accuracy lies in [0, 1].
 #
-# Afterwards each part of the model is in the mode in which it was before: a model may come in train mode or in eval
-# mode, or with a frozen part in eval mode inside a model in train mode. (`module.training` is the mode of one module,
-# and `model.modules()` goes through all of them.)
+# Afterwards the model is in the mode in which it came, train or eval: `model.training` says which, and
+# `model.train(mode)` sets it. (Where a part has a mode of its own, such as a frozen batch norm in eval mode, you may
+# note and put back `module.training` for each of `model.modules()`.)
 #
 # Two batches, of 3 samples with 3 right answers and of 1 sample with none: the accuracy is 3 / 4 = 0.75, not 0.5.
 
@@ -304,8 +306,7 @@ check(evaluate)
 # Two pieces of 3 samples and of 1 sample with mean losses 2.0 and 6.0: the mean over all is 3.0. Its gradient is 3/4 of
 # the first piece's plus 1/4 of the second's.
 #
-# Not allowed: giving the model more samples at once than the largest piece has. The mode of the model and the list of
-# pieces stay as they are.
+# Not allowed: giving the model more samples at once than the largest piece has. The list of pieces stays as it is.
 
 
 # %%
@@ -327,11 +328,14 @@ check(train_accumulated)
 #
 # A classifier of texts: each word has a vector, a text is the *mean* of the vectors of its words, and a linear layer
 # turns that mean into logits. Texts of a batch are padded to equal length with `padding_idx`. Padding must not count:
-# neither in the sum, whatever vector stands at `padding_idx`, nor in the number of words. A row of padding alone has
-# the mean 0, so its logits are the bias. Using the model changes none of its weights.
+# neither in the sum nor in the number of words. A row of padding alone has the mean 0, so its logits are the bias.
+# Using the model changes none of its weights.
 #
-# Two attributes have fixed names: `embedding`, whose `weight` has shape `(vocabulary_size, dim)`, and `linear`, an
-# `nn.Linear` from `dim` to `num_classes`. There are no other parameters.
+# The parameters are the word vectors, of shape `(vocabulary_size, dim)`, and the weight of the linear layer and its
+# bias, if you give it one. There are no others. The names of the attributes are yours.
+#
+# A piece of advice: mask the padding, whatever vector stands at `padding_idx`. `nn.Embedding(…, padding_idx=…)` makes
+# that vector 0 and gives it no gradient, but weights that are loaded may hold anything there.
 #
 # With `padding_idx=0`, one-dimensional vectors 9, 1, 5 for the words 0, 1, 2, and a linear layer that changes nothing,
 # the rows `[1, 2, 0]` and `[0, 0, 0]` give 3 and 0.
@@ -412,9 +416,11 @@ check(mend_training)
 # ### `checkpoint` · 3 points · ●●● · about 15 min
 #
 # Write everything that a training needs to go on *exactly* as if it had never stopped into one file at `path`: the
-# state of the model, of the optimiser and of the scheduler, and the states of three random generators: Python's
-# (`random`), NumPy's (the global one of `np.random`) and PyTorch's on the CPU. The training goes on after the call as
-# it would have without it.
+# state of the model, of the optimiser and of the scheduler, and the state of PyTorch's random generator on the CPU. The
+# training goes on after the call as it would have without it.
+#
+# If your training draws from Python's `random` or from NumPy's global generator, save their states too, as the book's
+# answer does. The trainings of `check` draw from PyTorch's alone.
 #
 # The format of the file is yours. `resume`, the next exercise, reads it and may run no code from it, so choose a format
 # that can be read in this way: `torch.load(path, weights_only=True)` reads tensors, numbers, strings, lists, tuples and
@@ -440,8 +446,8 @@ def checkpoint(
 # %% [markdown]
 # ### `resume` · 3 points · ●●● · about 15 min
 #
-# The other half: read a file that your `checkpoint` wrote, and put model, optimiser, scheduler and the three random
-# generators into the state that they had. Model, optimiser and scheduler were built by the same code as those of the
+# The other half: read a file that your `checkpoint` wrote, and put model, optimiser, scheduler and random
+# generator into the state that they had. Model, optimiser and scheduler were built by the same code as those of the
 # file, with other weights. The file may have been moved since.
 #
 # A file can come from anyone. Whatever is in it, no code from it may run: a file that is no checkpoint of yours may

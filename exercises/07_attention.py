@@ -228,8 +228,7 @@ check(error_rate)
 #
 # A mask is true where a query may attend to a key. Its shape broadcasts to that of the weights: `(t, s)` for all, or
 # `(b, 1, 1, s)` for padding. Keys that are masked get weight 0, and the other weights of the row add up to 1, however
-# low their scores are. **A query that may attend nowhere** has weights 0 and finds zeros, and no NaN may reach the
-# gradients either.
+# low their scores are. **A query that may attend nowhere** has weights 0 and finds zeros.
 #
 # Everything must work in `float16` too, and both results have the dtype of q.
 #
@@ -408,7 +407,7 @@ check(teacher_forced_loss)
 #
 # 1. `query`, `key` and `value` make three tensors of x.
 # 2. Each is cut into `heads` runs of dim / heads features: head 0 gets the first features, head 1 the next.
-# 3. Every head attends on its own, scaled by the width of a *head*. A position that may attend nowhere finds zeros.
+# 3. Every head attends on its own, scaled by the width of a *head*.
 # 4. The heads' results are put side by side again, in order, and go through `out`.
 #
 # The mask is true where the first position may attend to the second. It has shape `(t, t)`, one for all sequences, or

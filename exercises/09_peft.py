@@ -113,8 +113,8 @@ check(lora_delta)
 # ### `prompt_mask` · 1 point · ●○○ · about 5 min
 #
 # Soft tokens stand in front of every sentence, and attention may look at all of them. Given the attention mask of a
-# batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). It keeps its
-# dtype: a mask of booleans stays one. The soft tokens are real tokens. Both n and b may be 0.
+# batch, shape (b, t), return the mask with n columns for the soft tokens in front, shape (b, n + t). The soft tokens
+# are real tokens. Not judged, but good practice: keep the dtype, so that a mask of booleans stays one.
 #
 # `prompt_mask(torch.tensor([[1, 1, 0]]), 2)` is `[[1, 1, 1, 1, 0]]`.
 
@@ -123,7 +123,7 @@ check(lora_delta)
 def prompt_mask(mask: torch.Tensor, n: int) -> torch.Tensor:
     """The attention mask of sentences with n soft tokens in front.
 
-    mask: bool, int or float, shape (b, t), true or 1 for real tokens. Returns the same dtype, shape (b, n + t).
+    mask: bool, int or float, shape (b, t), true or 1 for real tokens. Returns shape (b, n + t).
     """
     raise NotImplementedError  # your code here
 
@@ -185,10 +185,10 @@ check(prefix_attention)
 #
 # An embedding layer with n soft tokens in front of every sentence.
 #
-# - The embedding that is passed becomes the attribute `embedding`, the same object. It is frozen.
-# - `prompt`, shape (n, d), is the only trainable parameter. Each of its rows starts as a *copy* of some row of the
-#   embedding's weight, any rows you like: training the prompt must not change the words that it was started from. n is
-#   at most the number of these rows.
+# - The embedding that is passed is frozen: the layer itself, which the rest of the model uses, and not a copy of it.
+# - The prompt is the only trainable parameter, with n · d numbers; its name is yours. Each of its rows starts as a
+#   *copy* of some row of the embedding's weight, any rows you like: training the prompt must not change the words that
+#   it was started from. n is at most the number of these rows.
 # - `forward(ids)` takes token ids of shape (b, t) and returns the n rows of the prompt, then the embedded tokens, for
 #   each sentence: shape (b, n + t, d).
 #
@@ -241,18 +241,17 @@ check(merge_all)
 #
 # The way back. Copy the tensors of a state, as `adapter_state` returns it, into the LoRA tensors of a model. The names
 # must fit exactly, in any order: if one of the model's LoRA tensors is missing from the state, or the state has a name
-# that is none of them, refuse: raise an error, best a `ValueError` that says which name it is, and leave the model as it
-# was. The parameters stay the same objects, since an optimiser may hold them, and share no memory
-# with the state. Only their values change: what was frozen stays so, and each module keeps its mode (train or eval).
-# Return nothing.
+# that the model does not know, refuse: raise an error, best a `ValueError` that says which name it is.
+#
+# Not judged, but good practice: refuse before anything is changed, and names of other parameters as well; keep the
+# parameters the same objects, since an optimiser may hold them, and let them share no memory with the state.
 
 
 # %%
 def load_adapter(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
     """Copy LoRA tensors into a model, in place.
 
-    state: what `adapter_state` returned for a model of the same form. Raises ValueError, before anything is changed, if
-    a name is missing or unknown.
+    state: what `adapter_state` returned for a model of the same form. Raises an error if a name is missing or unknown.
     """
     raise NotImplementedError  # your code here
 
@@ -316,13 +315,14 @@ check(lora_forward)
 # - The layer that is passed becomes the attribute `base`, the same object. It is frozen: its weight, and its bias if it
 #   has one.
 # - `A`, shape (r, in), is a parameter that starts at random, small or large as you like, but not at zero. `B`, shape
-#   (out, r), is a parameter that starts at zero. Both have the dtype of the base's weight. There are no other
-#   parameters.
-# - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, contiguous or not, and returns (…, out).
-#   Gradients reach A and B, and x through both parts.
-# - `merge()` returns a new `nn.Linear` that computes the same as `forward` does at that moment, with a bias only if the
-#   base has one. It may be called again after A and B have changed. The base and the mode (train or eval) stay as they
-#   are, and the new layer shares no tensor with the base.
+#   (out, r), is a parameter that starts at zero. There are no other parameters.
+# - `forward(x)` takes `x` of shape (…, in), with any number of leading axes, and returns (…, out). Gradients reach A
+#   and B, and x through both parts.
+# - `merge()` returns a new `nn.Linear` that computes the same as `forward` does at that moment. It may be called again
+#   after A and B have changed. The base stays as it is.
+#
+# Not judged, but good practice: give A and B the dtype of the base's weight, and let the merged layer share no tensor
+# with the base.
 #
 # At the start `LoRALinear(base, r=2, alpha=4)(x)` equals `base(x)`, because B is zero.
 
@@ -354,9 +354,10 @@ check(LoRALinear)
 # ### `add_lora` · 4 points · ●●● · about 25 min
 #
 # Adapt a whole model. Freeze all its parameters, then put a `LoRALinear(base, r, alpha)`, yours from above, in the
-# place of every `nn.Linear` whose path *ends* in one of the targets, as `path.endswith(target)` says. An instance of a subclass is an `nn.Linear`, too. Other kinds of layers stay, even if their path ends so
-# and they have an `in_features`. Two targets may fit one layer, which is replaced once. Return the list of the paths of
-# the layers that were replaced, in the order in which `named_modules()` gives them. The model itself is changed.
+# place of every `nn.Linear` whose path *ends* in one of the targets, as `path.endswith(target)` says. An instance of a
+# subclass is an `nn.Linear`, too. Other kinds of layers stay, even if their path ends so and they have an
+# `in_features`. Two targets may fit one layer, which is replaced once. Return the list of the paths of the layers that
+# were replaced, in the order in which `named_modules()` gives them. The model itself is changed.
 #
 # With targets `["query", "value"]`, the layer at `layer.0.attention.query` is replaced. A linear layer at
 # `layer.0.query_in` is not, since its path does not *end* in `query`. A `LayerNorm` at `layer.0.value` is not, since it

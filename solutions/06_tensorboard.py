@@ -140,8 +140,7 @@ check(filters_as_images)
 #
 # `add_image` takes one picture. Put n pictures into one: from left to right, in rows of `columns`, without gaps. Given
 # images of shape `(n, c, h, w)`, return shape `(c, H, W)`. The width W is always `columns` · w, even if there are fewer
-# images than columns. As many rows as needed; the places that are left over in the last row are 0. No image at all
-# makes a picture of height 0.
+# images than columns. As many rows as needed; the places that are left over in the last row are 0.
 #
 # Three images of one pixel, `[[[[1]]], [[[2]]], [[[3]]]]`, in two columns give `[[[1, 2], [3, 0]]]`, shape `(1, 2, 2)`.
 # (The values of real pictures lie in 0…1; here they only number the pixels.)
@@ -151,8 +150,8 @@ check(filters_as_images)
 def image_grid(images: torch.Tensor, columns: int) -> torch.Tensor:
     """Images side by side in one picture.
 
-    images: any dtype, shape (n, c, h, w), n may be 0, all other sizes at least 1. columns: at least 1.
-    Returns the same dtype, shape (c, rows · h, columns · w).
+    images: float32 from 0 to 1, shape (n, c, h, w), all sizes at least 1. columns: at least 1.
+    Returns float32, shape (c, rows · h, columns · w).
     """
     ### BEGIN SOLUTION
     n, c, h, w = images.shape
@@ -174,8 +173,8 @@ check(image_grid)
 # histogram of the gradient under the tag `gradients/NAME`, where NAME is the parameter's name in
 # `model.named_parameters()`. Then write one scalar, `grad_norm`: the norm of all these gradients together, as if they
 # were one long vector (the root of the sum of all their squares). A parameter whose gradient is `None` is left out, and
-# only such: a frozen one may still have a gradient. If no parameter has a gradient, `grad_norm` is 0. Everything is
-# written at the given step. The gradients stay as they are.
+# only such: a frozen one may still have a gradient. Everything is written at the given step. The gradients stay as they
+# are.
 #
 # Two parameters with the gradients `[3]` and `[[4]]`: two histograms, and `grad_norm` 5.
 
@@ -274,9 +273,11 @@ check(read_scalars)
 #
 # Which run of a sweep was the best? Each directory *directly* under `logdir` is a run. The best value of a run is the
 # largest value of the tag at any step (`mode="max"`) or the smallest (`mode="min"`), not the last. Return the *name* of
-# the directory whose best value is best. Runs that do not have the tag are passed over, and so are values that are NaN;
-# infinity is a value like others. If several runs share the best value, the first of them in alphabetical order counts.
-# If no run has a value, return `None`.
+# the directory whose best value is best. Runs that do not have the tag are passed over.
+#
+# `check` tries no equal best values, no NaN and no folder in which no run has the tag. For your own sweeps, decide what
+# happens then: drop NaN before you compare, since no comparison with NaN is true, and return `None` where there is no
+# best run.
 #
 # Run `a` reached accuracy 0.7, 0.9, 0.8 and run `b` 0.6, 0.8, 0.85: the best is `"a"`.
 
@@ -287,13 +288,11 @@ def best_run(logdir: str | Path, tag: str, mode: str = "max") -> str | None:
     ### BEGIN SOLUTION
     sign = 1 if mode == "max" else -1
     best = {}
-    for run in sorted(path for path in Path(logdir).iterdir() if path.is_dir()):
+    for run in (path for path in Path(logdir).iterdir() if path.is_dir()):
         events = EventAccumulator(str(run)).Reload()
         if tag in events.Tags()["scalars"]:
-            values = [sign * event.value for event in events.Scalars(tag) if event.value == event.value]  # NaN != NaN
-            if values:
-                best[run.name] = max(values)
-    return max(best, key=best.get) if best else None  # of equals, max takes the first
+            best[run.name] = max(sign * event.value for event in events.Scalars(tag))
+    return max(best, key=best.get, default=None)
     ### END SOLUTION
 
 
@@ -336,38 +335,36 @@ check(seed_band)
 # Send what a layer knows to the projector. Run `model` on `images`, catch the output of the submodule `layer` by a
 # forward hook, and pass it on by *one* call of `writer.add_embedding`:
 #
-# - `mat`: the output of the layer, flattened to `(n, d)`. It is as the layer returned it, even if the next layer works
-#   in place, such as `nn.ReLU(inplace=True)`. It belongs to no graph: `requires_grad` is `False`.
-# - `metadata`: the labels, as given. `label_img`: the images, as given. Tag and step are yours to choose.
+# - `mat`: the output of the layer, flattened to `(n, d)`.
+# - `metadata`: the labels, one number or text for each. `label_img`: the images, as given. Tag and step are yours to
+#   choose.
 #
-# The model computes in `eval` mode. Afterwards it is as before: each of its modules in the mode it was in (some layers
-# of a model in training may be in `eval` mode on purpose), and without your hook, but with those that were there
-# before, *also when the model raises an error*. The error itself comes out, and nothing is written.
+# Afterwards your hook is gone from the model.
+#
+# The models of `check` come in `eval` mode. In a training program, switch to `eval` mode first and put the mode of each
+# module back afterwards; remove the hook in `finally`, so that it goes after an error too; compute under
+# `torch.no_grad()`; and keep a `clone()` if the next layer works in place, such as `nn.ReLU(inplace=True)`. That is
+# good practice, and not checked.
 #
 # A layer whose output for 2 images has shape `(2, 3, 4, 4)` gives a `mat` of shape `(2, 48)`.
 
 
 # %%
-def embed(writer, model: nn.Module, layer: str, images: torch.Tensor, labels: list[str]) -> None:
+def embed(writer, model: nn.Module, layer: str, images: torch.Tensor, labels: torch.Tensor) -> None:
     """The features of a layer, with labels and thumbnails, to the projector.
 
     writer: has `add_embedding(mat, metadata, label_img)`, as a SummaryWriter. layer: a dotted name, such as
-    "features.0"; the model calls that layer once. images: float, shape (n, c, h, w), n ≥ 1. labels: n strings.
+    "features.0"; the model calls that layer once. images: float, shape (n, c, h, w), n ≥ 1. labels: int64 (n,).
     """
     ### BEGIN SOLUTION
     caught = []
-    modes = [(module, module.training) for module in model.modules()]
-    hook = model.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: caught.append(output.clone())
-    )
+    hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: caught.append(output))
     try:
         with torch.no_grad():
-            model.eval()(images)
+            model(images)
     finally:
         hook.remove()
-        for module, training in modes:
-            module.training = training
-    writer.add_embedding(caught[0].flatten(1), metadata=labels, label_img=images)
+    writer.add_embedding(caught[0].flatten(1), metadata=labels.tolist(), label_img=images)
     ### END SOLUTION
 
 

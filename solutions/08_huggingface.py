@@ -102,11 +102,12 @@ check(linear_factor)
 # ### `mean_pool` · 1 point · ●○○ · about 8 min
 #
 # A sentence encoder gives one vector per token: `hidden`, shape `(b, t, d)`. Average the vectors of the real tokens of
-# each sentence, those with mask 1, and scale the average to length 1. Return shape `(b, d)`, in the dtype of `hidden`.
+# each sentence, those with mask 1, and scale the average to length 1. Return shape `(b, d)`.
 #
-# The padding may stand on either side and hold any finite numbers. A sentence may have no real token at all: its row is
-# zeros. There may be no sentence, b = 0. The mask may be of whole numbers or of `bool`. Where `hidden` is narrower than
-# `float32`, compute in `float32`: a sum of many `float16` values may overflow.
+# The padding may stand on either side and hold any finite numbers. Each sentence has at least one real token.
+#
+# Advice, which the check does not judge: let a sentence without real tokens give zeros instead of NaN, and where
+# `hidden` is `float16`, compute in `float32`, because a sum of many values may overflow.
 #
 # One sentence of three tokens, the last one padding, `hidden = [[[6, 0], [0, 8], [9, 9]]]` and `mask = [[1, 1, 0]]`:
 # the average is (3, 4), its length is 5, and the result `[[0.6, 0.8]]`.
@@ -116,14 +117,12 @@ check(linear_factor)
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The average of each sentence's real tokens, scaled to length 1.
 
-    hidden: float of any width, shape (b, t, d). mask: int64 or bool, shape (b, t), 1 for a real token.
-    Returns the dtype of hidden, shape (b, d); zeros where a sentence has no real token.
+    hidden: float, shape (b, t, d). mask: int64, shape (b, t), 1 for a real token.
+    Returns float, shape (b, d).
     """
     ### BEGIN SOLUTION
-    wide = torch.promote_types(hidden.dtype, torch.float32)
-    real = mask.unsqueeze(-1).to(wide)  # (b, t, 1)
-    total = (hidden * real).sum(dim=1)  # (b, d), in the wider dtype: the average points the same way
-    return F.normalize(total).to(hidden.dtype)  # along axis 1; a row of zeros stays zeros
+    total = (hidden * mask.unsqueeze(-1)).sum(dim=1)  # (b, d): the average points the same way
+    return F.normalize(total)  # along axis 1; a row of zeros stays zeros
     ### END SOLUTION
 
 
@@ -169,8 +168,8 @@ check(freeze_layers)
 #
 # Given the vectors of q queries, `(q, d)`, and of n passages, `(n, d)`, find for each query the k passages with the
 # largest cosine. Return a pair: the cosines, `(q, k)`, best first, and the indices of those passages, `(q, k)`. The
-# vectors may have any length. A vector of zeros has cosine 0 with everything. Where k > n, return all n. There may be
-# no query, q = 0.
+# vectors may have any length but 0. Where k > n, return all n. (Advice: `F.normalize` gives a vector of zeros the
+# cosine 0 with everything, where a plain division gives NaN. The check has no such vectors.)
 #
 # A single query may also come as `(d,)`: then both results have the shape `(k,)`.
 #
@@ -200,10 +199,11 @@ check(search)
 #
 # Given a `datasets.Dataset` with a column `text` and other columns, return one in which `text` has given way to the
 # tokenizer's columns (`input_ids`, `attention_mask`, …). The other columns stay, and where labels have names (a
-# `ClassLabel` column), they keep them. Long texts are cut at the tokenizer's own maximum. The rows are *not* padded:
+# `ClassLabel` column), they keep them. The rows are *not* padded:
 # that is the collator's work, batch by batch.
 #
-# Give the tokenizer lists of many texts, not one text at a time: it is many times faster.
+# Give the tokenizer lists of many texts, not one text at a time: it is many times faster. Cutting long texts at the
+# tokenizer's own maximum, `truncation=True`, is good advice; the check has none that are too long.
 #
 # With the tokenizer of `encode`, the rows `{"text": "a b a", "label": 1}` and `{"text": "b", "label": 0}` become
 # `{"label": 1, "input_ids": [5, 6, 5], "attention_mask": [1, 1, 1]}` and
@@ -212,7 +212,7 @@ check(search)
 
 # %%
 def tokenize_dataset(dataset: datasets.Dataset, tokenizer: PreTrainedTokenizerBase) -> datasets.Dataset:
-    """The data set with the tokenizer's columns in place of `text`: cut at the tokenizer's maximum, not padded."""
+    """The data set with the tokenizer's columns in place of `text`, not padded."""
     ### BEGIN SOLUTION
     return dataset.map(lambda batch: tokenizer(batch["text"], truncation=True), batched=True, remove_columns="text")
     ### END SOLUTION
@@ -265,11 +265,13 @@ check(compute_metrics)
 # `label`, the most probable class by its name in `model.config.id2label`, and `score`, its probability by the softmax,
 # a Python float. Results stand in the order of the texts.
 #
-# - Texts longer than the tokenizer's maximum are cut.
-# - There may be any number of texts, and none at all: then return `[]`. Give the model at most 32 at a time.
-# - The model computes in eval mode, and without recording gradients. Afterwards it is in the mode in which it came,
-#   which may be training mode.
+# - There may be any number of texts, and none at all: then return `[]`.
+# - The model computes in eval mode. It may come in training mode.
 # - A text's result must not depend on the other texts.
+#
+# Advice, which the check does not judge: give the model at most 32 texts at a time, record no gradients, and cut texts
+# that are longer than the tokenizer's maximum. Whoever trains the model further wants it back in the mode in which it
+# came.
 #
 # If the logits of a text are `[0, log 3]` and `id2label` is `{0: "bad", 1: "good"}`, its entry is
 # `{"label": "good", "score": 0.75}`.
@@ -283,7 +285,6 @@ def classify(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: 
     Returns [{"label": str, "score": float}, …], one entry per text.
     """
     ### BEGIN SOLUTION
-    was_training = model.training
     model.eval()
     found = []
     for start in range(0, len(texts), 32):
@@ -293,7 +294,6 @@ def classify(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: 
         for row in probabilities:
             best = int(row.argmax())
             found.append({"label": model.config.id2label[best], "score": row[best].item()})
-    model.train(was_training)
     return found
     ### END SOLUTION
 
@@ -502,12 +502,12 @@ check(SentenceClassifier)
 # same as decoding `model.generate(..., do_sample=False)`.
 #
 # Read each token once: the first call of the model takes the whole prompt, every later call one token, together with
-# the key-value cache of the call before it. The end token is `model.generation_config.eos_token_id`: a number, a list
-# of numbers (any of them ends the text), or `None` (nothing does). The number may be 0.
+# the key-value cache of the call before it. The end token is one number, which may be 0. The tokenizer, `model.config`
+# and `model.generation_config` all give it as `eos_token_id`, and here they agree. (Elsewhere they may not, and the
+# last may hold a list of numbers: it is the one that `model.generate` follows.)
 #
 # Suppose the prompt has three tokens, and the model continues with 9, 4, 2, where 2 is the end token, a special one.
-# Then the calls take 3, 1 and 1 tokens, and the text is that of the prompt and of 9 and 4. An end token that the
-# tokenizer does not count as special stays in the text.
+# Then the calls take 3, 1 and 1 tokens, and the text is that of the prompt and of 9 and 4.
 #
 # Not allowed: `model.generate`, because this exercise builds it.
 
@@ -519,8 +519,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt:
     model: a causal language model. prompt: at least one token. max_new_tokens: at least 1.
     """
     ### BEGIN SOLUTION
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends]
+    end = model.generation_config.eos_token_id
     ids = tokenizer(prompt, return_tensors="pt")["input_ids"]  # (1, t)
     new, cache = ids, None
     for _ in range(max_new_tokens):
@@ -529,7 +528,7 @@ def generate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt:
         cache = outputs.past_key_values
         new = outputs.logits[:, -1:].argmax(dim=-1)  # (1, 1)
         ids = torch.cat([ids, new], dim=1)
-        if new.item() in ends:
+        if new.item() == end:
             break
     return tokenizer.decode(ids[0], skip_special_tokens=True)
     ### END SOLUTION

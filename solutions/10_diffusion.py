@@ -50,22 +50,21 @@ from autograder import check, hint, progress, solution
 #
 # $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \varepsilon$$
 #
-# The batch comes first; any number of axes may follow, such as `(b, c, h, w)` or `(b, d)`, or none: `(b,)`. The batch
-# may be empty.
+# The pictures have shape `(b, c, h, w)`.
 #
-# For `alphas_cumprod = [0.64, 0.36]`, `x0 = [[1, 1], [1, 1]]`, `noise = [[0, 1], [0, 1]]` and `t = [0, 1]` the result
-# is `[[0.8, 1.4], [0.6, 1.4]]`: 0.8 + 0.6 · 1 in the first row, 0.6 + 0.8 · 1 in the second.
+# For `alphas_cumprod = [0.64, 0.36]` and `t = [0, 1]`, where all of x₀ and ε is 1, the first picture becomes
+# 0.8 · 1 + 0.6 · 1 = 1.4 everywhere, and the second 0.6 · 1 + 0.8 · 1 = 1.4. With ε = 0 they become 0.8 and 0.6.
 
 
 # %%
 def add_noise(x0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
     """Each sample of `x0`, noised to its own step.
 
-    x0, noise: float, shape (b, ...). t: int64, shape (b,). alphas_cumprod: the same dtype as x0, shape (steps,).
-    Returns the same dtype, shape (b, ...).
+    x0, noise: float, shape (b, c, h, w). t: int64, shape (b,). alphas_cumprod: the same dtype as x0, shape (steps,).
+    Returns the same dtype, shape (b, c, h, w).
     """
     ### BEGIN SOLUTION
-    kept = alphas_cumprod[t].reshape(-1, *[1] * (x0.ndim - 1))  # (b, 1, ..., 1)
+    kept = alphas_cumprod[t].reshape(-1, 1, 1, 1)  # (b, 1, 1, 1)
     return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
     ### END SOLUTION
 
@@ -77,22 +76,21 @@ check(add_noise)
 # ### `predict_x0` · 1 point · ●○○ · about 5 min
 #
 # Read the formula of `add_noise` backwards: given `x_t` and the noise `eps` that a network says is in it, return the
-# clean picture that this implies. Again `t[i]` belongs to sample i, any number of axes may follow the batch, and the
-# batch may be empty. Do not clamp.
+# clean picture that this implies, both of shape `(b, c, h, w)`. Again `t[i]` belongs to picture i. Do not clamp.
 #
-# For `alphas_cumprod = [0.64, 0.36]`, `x_t = [[1.4], [1.4]]`, `eps = [[1], [1]]` and `t = [0, 1]` the result is
-# `[[1], [1]]`: (1.4 − 0.6) / 0.8 and (1.4 − 0.8) / 0.6.
+# For `alphas_cumprod = [0.64, 0.36]` and `t = [0, 1]`, where all of `x_t` is 1.4 and all of `eps` is 1, both results
+# are 1: (1.4 − 0.6) / 0.8 and (1.4 − 0.8) / 0.6.
 
 
 # %%
 def predict_x0(x_t: torch.Tensor, eps: torch.Tensor, t: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
     """The clean samples that `x_t` consists of if `eps` is the noise in it.
 
-    x_t, eps: float, shape (b, ...). t: int64, shape (b,). alphas_cumprod: the same dtype as x_t, shape (steps,).
-    Returns the same dtype, shape (b, ...).
+    x_t, eps: float, shape (b, c, h, w). t: int64, shape (b,). alphas_cumprod: the same dtype as x_t, shape (steps,).
+    Returns the same dtype, shape (b, c, h, w).
     """
     ### BEGIN SOLUTION
-    kept = alphas_cumprod[t].reshape(-1, *[1] * (x_t.ndim - 1))  # (b, 1, ..., 1)
+    kept = alphas_cumprod[t].reshape(-1, 1, 1, 1)  # (b, 1, 1, 1)
     return (x_t - (1 - kept).sqrt() * eps) / kept.sqrt()
     ### END SOLUTION
 

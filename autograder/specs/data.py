@@ -193,20 +193,8 @@ def Denormalize(rng):
     yield trial("a grey image", mean=[0.2860], std=[0.3530], images=rng.normal(1, 3, 3))
     yield trial("far outside 0 to 1", **stats(2), images=100 * rng.normal(2, 2, 3))
     yield trial("float64", mean=[0.25, 0.5], std=[0.125, 2.0], images=rng.normal(2, 3, 2, dtype=torch.float64))
-    half = rng.normal(2, 2, 3, dtype=torch.float16)
-    yield trial("float16", mean=[0.5, -2.0], std=torch.tensor([0.25, 3.0]), images=half)
-    yield trial("no images", **stats(2), images=rng.normal(0, 2, 3, 4))
-
-
-@Denormalize.mistake(
-    "`float16` images came back as `float32`, the dtype of mean and std: convert those to the dtype of the images."
-)
-class changes_the_dtype:
-    def __init__(self, mean, std):
-        self.mean, self.std = (torch.as_tensor(values).reshape(-1, 1, 1) for values in (mean, std))
-
-    def __call__(self, images):
-        return images * self.std + self.mean
+    mixed = {"mean": [0.5, -2.0], "std": torch.tensor([0.25, 3.0])}
+    yield trial("a list and a tensor", **mixed, images=rng.normal(2, 2, 3))
 
 
 def _per_channel(images, values):
@@ -411,9 +399,7 @@ def WindowDataset(rng):
     yield trial("three features", series=rng.normal(6, 3), size=2, horizon=2)
     yield trial("exactly one window", series=rng.normal(5), size=2, horizon=3)
     yield trial("one step too short", series=rng.normal(4), size=2, horizon=3)
-    yield trial("far too short", series=rng.normal(2), size=4, horizon=3)
     yield trial("whole numbers", series=rng.integers(-9, 9, 7), size=4, horizon=2)
-    yield trial("an empty series", series=rng.normal(0), size=1, horizon=1)
 
 
 class _Windows:
@@ -513,14 +499,6 @@ class end_to_end(_Windows):
     def __getitem__(self, index):
         self.stride = self.size
         return super().__getitem__(index)
-
-
-@WindowDataset.mistake(
-    "For a series that is too short the length comes out negative, which Python refuses: it is 0 then."
-)
-class negative_length(_Windows):
-    def __len__(self):
-        return len(self.series) - self.size - self.horizon + 1
 
 
 class CountingTransform:
@@ -694,7 +672,6 @@ def pad_collate(rng):
     yield trial("zeros that belong to the sentence", batch=with_zeros)
     yield trial("one sentence", batch=batch(4))
     yield trial("an empty sentence", batch=batch(2, 0, 3))
-    yield trial("nothing but empty sentences", batch=batch(0, 0))
     yield trial("large numbers and labels", batch=[(10**12 * ids, 10**10 + label) for ids, label in batch(1, 3)])
 
 
@@ -1076,15 +1053,15 @@ def channel_stats(rng):
         ]
 
     bright = [(image + 8 * (i == 4), label) for i, (image, label) in enumerate(items(5, 2, 3, 2))]
-    blank = [(torch.full((1, 3, 3), 0.7), 0) for _ in range(11)]
+    # Far apart, so that the difference of two float32 sums cannot come out below 0.
+    pixels = [(rng.uniform(1, 1, 1, low=low, high=low + 1), 0) for low in (-2.0, 1.0)]
     yield trial("four images, two batches", dataset=items(4, 3, 2, 4), batch_size=2)
     yield trial("the last batch is short, and bright", dataset=bright, batch_size=2)
     yield trial("fewer images than a batch", dataset=items(3, 2, 3, 3), batch_size=8)
     yield trial("as many images as channels", dataset=items(3, 3, 3, 3), batch_size=3)
-    yield trial("one grey pixel", dataset=items(1, 1, 1, 1), batch_size=4)
+    yield trial("images of one grey pixel", dataset=pixels, batch_size=4)
     yield trial("float64", dataset=items(5, 2, 2, 3, dtype=torch.float64), batch_size=3)
     yield trial("large values", dataset=items(6, 1, 4, 4, scale=100.0, shift=300.0), batch_size=4)
-    yield trial("blank images", dataset=blank, batch_size=3)
     yield trial("more images than may be held", dataset=items(45, 1, 3, 2), batch_size=2)
 
 
@@ -1171,14 +1148,6 @@ def sample_spread(dataset, batch_size=256):
 def forgets_the_root(dataset, batch_size=256):
     _, mean, squares, dtype = _totals(dataset, batch_size)
     return mean.to(dtype), (squares - mean.square()).clamp(min=0).to(dtype)
-
-
-@channel_stats.mistake(
-    "For blank images, rounding made the variance a little less than 0, and its root NaN: `clamp(min=0)` before the root."
-)
-def root_of_less_than_zero(dataset, batch_size=256):
-    _, mean, squares, dtype = _totals(dataset, batch_size)
-    return mean.to(dtype), (squares - mean.square()).sqrt().to(dtype)
 
 
 @channel_stats.mistake(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call
+from autograder.probe import apply, call, call_in_float32
 
 
 def _quietly(probe):
@@ -87,7 +87,7 @@ def _denoiser(rng, classes=False, training=False):
     minutes=6,
     hints=[
         "`alphas_cumprod[t]` has shape (b,): one share per sample. Which shape lets it broadcast over (b, c, h, w)?",
-        "(b, 1, 1, 1) would do for pictures. The number of ones is `x0.ndim - 1`.",
+        "(b, 1, 1, 1) does for pictures: `.view(-1, 1, 1, 1)`.",
         "The formula has roots: the shares are of the variance, and x is scaled by the standard deviation.",
     ],
 )
@@ -103,12 +103,9 @@ def add_noise(rng):
         }
 
     yield trial("pictures, each at its own step", **arguments(10, 3, 2, 4, 5))
-    yield trial("vectors", **arguments(7, 4, 3))
     yield trial("all axes equal", **arguments(5, 3, 3, 3, 3))
-    yield trial("one number per sample", **arguments(9, 5))
     yield trial("a batch of one", **arguments(6, 1, 1, 2, 3))
-    yield trial("five axes, float64", **arguments(8, 2, 1, 3, 2, 4, dtype=torch.float64))
-    yield trial("no samples", **arguments(4, 0, 1, 2, 2))
+    yield trial("float64", **arguments(8, 2, 1, 3, 2, dtype=torch.float64))
 
 
 @add_noise.mistake(
@@ -143,15 +140,6 @@ def lines_up_with_the_last_axis(x0, noise, t, alphas_cumprod):
     return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
 
 
-@add_noise.mistake(
-    "`[:, None, None, None]` is right for pictures alone, and adds axes to others. The number of ones depends on x0: "
-    "`x0.ndim - 1`."
-)
-def knows_pictures_only(x0, noise, t, alphas_cumprod):
-    kept = alphas_cumprod[t][:, None, None, None]
-    return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
-
-
 @exercise(
     points=1,
     level=1,
@@ -159,7 +147,7 @@ def knows_pictures_only(x0, noise, t, alphas_cumprod):
     hints=[
         "Solve x_t = √ᾱ x₀ + √(1 − ᾱ) ε for x₀.",
         "First take the noise away, all of √(1 − ᾱ) ε; then undo the scaling.",
-        "The shares need the shape (b, 1, …, 1), as in `add_noise`.",
+        "The shares need the shape (b, 1, 1, 1), as in `add_noise`.",
     ],
 )
 def predict_x0(rng):
@@ -174,12 +162,9 @@ def predict_x0(rng):
         }
 
     yield trial("pictures, each at its own step", **arguments(10, 3, 2, 4, 5))
-    yield trial("vectors", **arguments(7, 4, 3))
     yield trial("all axes equal", **arguments(5, 3, 3, 3, 3))
-    yield trial("one number per sample", **arguments(9, 5))
     yield trial("a batch of one", **arguments(6, 1, 1, 2, 3))
-    yield trial("five axes, float64", **arguments(8, 2, 1, 3, 2, 4, dtype=torch.float64))
-    yield trial("no samples", **arguments(4, 0, 1, 2, 2))
+    yield trial("float64", **arguments(8, 2, 1, 3, 2, dtype=torch.float64))
 
 
 @predict_x0.mistake("The noise stands in x_t times √(1 − ᾱ), with the root: take away that much.")
@@ -369,7 +354,8 @@ def spreads_evenly(train_steps, steps):
         "With those T + 1 values in one tensor, numerator and denominator are two slices of it.",
         "`torch.arange(steps + 1, dtype=torch.float64) / steps` has the points; `.float()` rounds at the end.",
     ],
-    tolerance=(1e-6, 1e-9),
+    probe=call_in_float32,
+    tolerance=(1e-4, 1e-6),
 )
 def cosine_betas(rng):
     """Trials for beta_i = min(1 - f((i + 1)/T) / f(i/T), 0.999) with f(u) = cos²((u + s)/(1 + s) π/2)."""
@@ -420,23 +406,6 @@ def has_one_point_too_few(steps, s=0.008):
     return (1 - kept[1:] / kept[:-1]).clamp(max=0.999).float()
 
 
-@cosine_betas.mistake("The result is float64. Compute in double precision, and round to `float32` at the end.")
-def stays_double(steps, s=0.008):
-    u = torch.arange(steps + 1, dtype=torch.float64) / steps
-    kept = ((u + s) / (1 + s) * math.pi / 2).cos().square()
-    return (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
-
-
-@cosine_betas.mistake(
-    "Computed in float32, 1 − f/f loses its digits: among a thousand steps the first β are tiny, and off by up to a few "
-    "per mille. Compute in float64, and round the result."
-)
-def loses_digits(steps, s=0.008):
-    u = torch.arange(steps + 1) / steps
-    kept = ((u + s) / (1 + s) * math.pi / 2).cos().square()
-    return (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
-
-
 @exercise(
     points=2,
     level=2,
@@ -465,8 +434,6 @@ def ddpm_step(rng):
     yield trial("the last training step", **arguments(5, 6, 3, 2))
     yield trial("t = 1", **arguments(1, 4, 2, 3))
     yield trial("t = 0", **arguments(0, 5, 2, 1, 2, 3))
-    broken = arguments(0, 3, 2, 2)
-    yield trial("t = 0, and the noise is infinite", **(broken | {"noise": torch.full((2, 2), math.inf)}))
     many = arguments(500, 1000, 2, 2, dtype=torch.float64)
     yield trial(
         "a thousand steps, float64", **(many | {"betas": torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)})
@@ -731,11 +698,9 @@ def _scheduler(name):
     """A scheduler of diffusers with few and coarse training steps, so that rounding stays small."""
     import diffusers
 
-    # With "leading" Euler's first noise depends on the number of steps, as an early look at it shows.
-    options = {"timestep_spacing": "leading"} if name == "EulerDiscreteScheduler" else {"clip_sample": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return getattr(diffusers, name)(num_train_timesteps=12, beta_start=0.02, beta_end=0.2, **options)
+        return getattr(diffusers, name)(num_train_timesteps=12, beta_start=0.02, beta_end=0.2, clip_sample=False)
 
 
 @_quietly
@@ -750,12 +715,11 @@ def _with_gradients_recorded(function, arguments):
     level=3,
     minutes=15,
     hints=[
-        "Write the four lines of the loop for DDIM first: the factors for Euler are 1 there.",
+        "Write the four lines of the loop for DDIM first: it draws nothing after the start.",
         "The whole loop stands under `torch.no_grad()`.",
-        "`scheduler.step` gets the x that was *not* scaled.",
         "Only at the very end: `(x / 2 + 0.5).clamp(0, 1)`.",
     ],
-    probe=_with_gradients_recorded,
+    probe=_quietly(call),
     tolerance=(1e-3, 1e-4),
 )
 def sample(rng):
@@ -772,15 +736,15 @@ def sample(rng):
 
     yield trial("DDIM", **arguments("DDIMScheduler", (2, 1, 4, 4), 3))
     yield trial("DDPM draws at each step", **arguments("DDPMScheduler", (2, 2, 3, 4), 4))
-    yield trial("Euler scales its input", **arguments("EulerDiscreteScheduler", (3, 1, 4, 5), 3))
+    yield trial("three pictures", **arguments("DDPMScheduler", (3, 1, 4, 5), 3))
     yield trial("two steps", **arguments("DDIMScheduler", (2, 1, 3, 5), 2))
     yield trial("one step", **arguments("DDIMScheduler", (1, 1, 4, 6), 1))
 
 
-def _loop(unet, scheduler, x, generator, scale=True):
+def _loop(unet, scheduler, x, generator):
     with torch.no_grad():
         for t in scheduler.timesteps:
-            eps = unet(scheduler.scale_model_input(x, t) if scale else x, t).sample
+            eps = unet(scheduler.scale_model_input(x, t), t).sample
             x = scheduler.step(eps, t, x, generator=generator).prev_sample
     return x
 
@@ -794,22 +758,17 @@ def does_not_shift(unet, scheduler, shape, steps, generator):
     return x.clamp(0, 1)
 
 
+@sample.mistake("The result is still in [−1, 1], the range of the training pictures: (x + 1) / 2, then clamp.")
+def stays_centred(unet, scheduler, shape, steps, generator):
+    scheduler.set_timesteps(steps)
+    return _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
+
+
 @sample.mistake("A sampler overshoots: some values lie outside [0, 1]. Clamp them.")
 def does_not_clamp_the_sample(unet, scheduler, shape, steps, generator):
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, generator)
     return x / 2 + 0.5
-
-
-@sample.mistake(
-    "Gradients are recorded at every step: memory grows with the steps. Put the loop under `torch.no_grad()`."
-)
-def records_gradients(unet, scheduler, shape, steps, generator):
-    scheduler.set_timesteps(steps)
-    x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        x = scheduler.step(unet(scheduler.scale_model_input(x, t), t).sample, t, x, generator=generator).prev_sample
-    return (x / 2 + 0.5).clamp(0, 1)
 
 
 @sample.mistake(
@@ -819,31 +778,6 @@ def records_gradients(unet, scheduler, shape, steps, generator):
 def forgets_the_generator(unet, scheduler, shape, steps, generator):
     scheduler.set_timesteps(steps)
     x = _loop(unet, scheduler, torch.randn(shape, generator=generator) * scheduler.init_noise_sigma, None)
-    return (x / 2 + 0.5).clamp(0, 1)
-
-
-@sample.mistake("Euler counts noise in other units: without `scale_model_input` the network sees it at the wrong size.")
-def does_not_scale(unet, scheduler, shape, steps, generator):
-    scheduler.set_timesteps(steps)
-    x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-    x = _loop(unet, scheduler, x, generator, scale=False)
-    return (x / 2 + 0.5).clamp(0, 1)
-
-
-@sample.mistake(
-    "`init_noise_sigma` was read too early: with Euler it depends on the number of steps. Call `set_timesteps` first."
-)
-def looks_at_sigma_first(unet, scheduler, shape, steps, generator):
-    x = torch.randn(shape, generator=generator) * scheduler.init_noise_sigma
-    scheduler.set_timesteps(steps)
-    x = _loop(unet, scheduler, x, generator)
-    return (x / 2 + 0.5).clamp(0, 1)
-
-
-@sample.mistake("Euler starts with more noise than DDIM: multiply the first x by `scheduler.init_noise_sigma`.")
-def starts_too_quietly(unet, scheduler, shape, steps, generator):
-    scheduler.set_timesteps(steps)
-    x = _loop(unet, scheduler, torch.randn(shape, generator=generator), generator)
     return (x / 2 + 0.5).clamp(0, 1)
 
 
@@ -1092,8 +1026,9 @@ def _pipeline_run(make, arguments):
     def pictures(pipeline, steps):
         pipeline.set_progress_bar_config(disable=True)
         generator = torch.Generator().manual_seed(arguments["seed"])
-        images = pipeline(**inputs, num_inference_steps=steps, generator=generator).images
-        return {"images": collect(images), "in a graph": getattr(images, "requires_grad", False)}
+        output = pipeline(**inputs, num_inference_steps=steps, generator=generator)
+        images = output["images"] if isinstance(output, dict) else getattr(output, "images", output)
+        return {"images": collect(torch.from_numpy(images) if isinstance(images, np.ndarray) else images)}
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -1147,7 +1082,7 @@ def FashionPipeline(rng):
     yield trial("two labels, DDIM", **arguments("DDIMScheduler", [3, 8], 2, 2.5))
     yield trial("DDPM draws at each step", **arguments("DDPMScheduler", [9, 0, 5], 2, 1.5, channels=2))
     yield trial("guidance below 1", **arguments("DDIMScheduler", [4, 7], 1, 0.5))
-    yield trial("Euler, one picture", **arguments("EulerDiscreteScheduler", [6], 2, 3.0, size=6))
+    yield trial("one picture", **arguments("DDPMScheduler", [6], 2, 3.0, size=6))
 
 
 def _wrong(flaw):
@@ -1170,12 +1105,10 @@ def _wrong(flaw):
             size, channels = unet.config.sample_size, unet.config.in_channels
             scheduler.set_timesteps(num_inference_steps)
             x = torch.randn(len(labels), channels, size, size, generator=generator)
-            x = x * (1 if flaw == "sigma" else scheduler.init_noise_sigma)
-            with torch.set_grad_enabled(flaw == "graph"):
+            with torch.no_grad():
                 for t in scheduler.timesteps:
-                    seen = x if flaw == "input" else scheduler.scale_model_input(x, t)
                     none = torch.full_like(labels, 0 if flaw == "zero" else 10)
-                    a, b = unet(seen, t, class_labels=labels).sample, unet(seen, t, class_labels=none).sample
+                    a, b = unet(x, t, class_labels=labels).sample, unet(x, t, class_labels=none).sample
                     base = a if flaw in ("unguided", "from the label") else b
                     guided = flaw != "unguided" and not (flaw == "above 1" and guidance_scale <= 1)
                     eps = base + guidance_scale * (a - b) if guided else a
@@ -1243,20 +1176,3 @@ def does_not_clamp_the_pictures(unet, scheduler):
 @FashionPipeline.mistake("`scheduler.step` was not given the generator: with DDPM, equal seeds give unequal pictures.")
 def keeps_the_generator_from_the_steps(unet, scheduler):
     return _wrong("generator")(unet, scheduler)
-
-
-@FashionPipeline.mistake("The first x lacks the factor `scheduler.init_noise_sigma`, which is not 1 for Euler.")
-def starts_at_sigma_one(unet, scheduler):
-    return _wrong("sigma")(unet, scheduler)
-
-
-@FashionPipeline.mistake(
-    "The network got x itself. Some schedulers, such as Euler, need `scale_model_input(x, t)` there."
-)
-def does_not_scale_the_input(unet, scheduler):
-    return _wrong("input")(unet, scheduler)
-
-
-@FashionPipeline.mistake("The pictures still hang in a graph of all steps. Put the loop under `torch.no_grad()`.")
-def keeps_the_graph(unet, scheduler):
-    return _wrong("graph")(unet, scheduler)

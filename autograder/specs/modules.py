@@ -5,6 +5,7 @@ are found by their shape or by the order in which they are used, and what is rep
 """
 
 import copy
+import inspect
 import math
 import tempfile
 import warnings
@@ -263,15 +264,12 @@ def does_not_descend(module, trainable_only=False):
 def _linear_layer(function, arguments):
     """Parameters, starting values, then output and gradients with known weights."""
     options = {name: arguments[name] for name in ("in_features", "out_features", "bias") if name in arguments}
-    forbidden = _Calls({"linear", "bilinear"})
-    with forbidden:
-        module = apply(function, options)
+    module = apply(function, options)
     evidence = _made(module)
     if not _is_module(evidence):
         return evidence
+    evidence["class that does the work"] = "nn.Linear" if isinstance(module, nn.Linear) else "the learner's own"
     evidence["names and shapes of the parameters"] = _shapes(module.named_parameters())
-    evidence["names in the state_dict"] = sorted(module.state_dict())
-    evidence["attribute bias"] = "None" if getattr(module, "bias", "missing") is None else "not None"
     wanted = {"weight": [options["out_features"], options["in_features"]]}
     if options.get("bias", True):
         wanted["bias"] = [options["out_features"]]
@@ -288,13 +286,11 @@ def _linear_layer(function, arguments):
     module = module.to(x.dtype)
     for name, parameter in module.named_parameters():
         _put(parameter, arguments["values"][name])
-    with forbidden:
-        y = module(x)
+    y = module(x)
     backward(y)
     evidence["output"] = collect(y)
     evidence["gradients"] = {name: collect(p.grad) for name, p in module.named_parameters()} | {"x": collect(x.grad)}
     evidence["x afterwards"] = _as_before(torch.equal(x, arguments["x"]))
-    evidence["functions used that are not allowed"] = forbidden.text()
     return evidence
 
 
@@ -325,7 +321,6 @@ def Linear(rng):
     yield trial("two leading axes", **layer(4, 3, (2, 5), bias=True))
     yield trial("three leading axes, no bias", **layer(2, 4, (3, 1, 2), bias=False))
     yield trial("one input, one output", **layer(1, 1, (3,)))
-    yield trial("an empty batch", **layer(4, 3, (0,)))
     yield trial("float64", **layer(5, 2, (3,), dtype=torch.float64))
     transposed = layer(4, 3, (6,))
     transposed["x"] = rng.normal(4, 6).T
@@ -337,13 +332,11 @@ class _LinearParameters(nn.Module):
 
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
-        with _unseen():
-            made = nn.Linear(in_features, out_features, bias)
+        made = nn.Linear(in_features, out_features, bias)
         self.weight, self.bias = made.weight, made.bias
 
     def forward(self, x):
-        with _unseen():
-            return F.linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
 
 @Linear.mistake("Your weight has shape (in, out). PyTorch stores (out, in), so that each row belongs to one output.")
@@ -353,8 +346,7 @@ class stores_in_out(_LinearParameters):
         self.weight = nn.Parameter(self.weight.detach().T.contiguous())
 
     def forward(self, x):
-        with _unseen():
-            return F.linear(x, self.weight.T, self.bias)
+        return F.linear(x, self.weight.T, self.bias)
 
 
 @Linear.mistake(
@@ -390,11 +382,10 @@ class always_float64(_LinearParameters):
 @Linear.mistake("The bias is made and never added.")
 class forgets_the_bias(_LinearParameters):
     def forward(self, x):
-        with _unseen():
-            return F.linear(x, self.weight)
+        return F.linear(x, self.weight)
 
 
-@Linear.mistake("`bias=False` is ignored: there must be no parameter of that name then, and `bias` must be None.")
+@Linear.mistake("`bias=False` is ignored: there must be no parameter of that name then.")
 class always_has_a_bias(_LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, True)
@@ -412,7 +403,7 @@ class plain_tensors(_LinearParameters):
         self.bias = None if offset is None else offset.detach()
 
 
-@Linear.mistake("Right, but PyTorch's own linear layer computed it. Write the product of x and the transposed weight.")
+@Linear.mistake("Right, but it is PyTorch's own layer. Inherit from `nn.Module`, and make weight and bias yourself.")
 class uses_torch(nn.Linear):
     pass
 
@@ -500,7 +491,7 @@ def _ends(values, dtype):
     hints=[
         "`self.training` is a bool that `train()` and `eval()` set.",
         "`torch.rand_like(x)` draws a number from [0, 1) for each element. With which probability is it below p?",
-        "What is kept becomes 1 / (1 − p) times as much. What is that for p = 1? Treat this case by itself.",
+        "What is kept becomes 1 / (1 − p) times as much. A product with the mask drops the rest.",
     ],
     probe=_dropout_layer,
 )
@@ -513,8 +504,7 @@ def Dropout(rng):
     yield trial("p = 0.8", p=0.8, x=100 * values(101, 100))
     yield trial("p = 0.5, float64", p=0.5, x=values(100, 100, dtype=torch.float64))
     yield trial("p = 0: nothing is dropped", p=0.0, x=values(3, 4))
-    yield trial("p = 1: all is dropped", p=1.0, x=values(3, 4))
-    yield trial("p = 1, three axes", p=1.0, x=values(2, 3, 2))
+    yield trial("p = 0.4, three axes", p=0.4, x=values(20, 25, 20))
     yield trial("p = 0, one element", p=0.0, x=values(1))
     yield trial("p = 0.1, a transposed input", p=0.1, x=values(90, 110).T)
 
@@ -528,7 +518,7 @@ class _DropoutProbability(nn.Module):
         return torch.rand(x.shape, dtype=x.dtype) >= self.p
 
     def scaled(self, x):
-        return x / (1 - self.p) if self.p < 1 else torch.zeros_like(x)
+        return x / (1 - self.p)
 
 
 @Dropout.mistake(
@@ -591,14 +581,6 @@ class drops_an_exact_number(_DropoutProbability):
 class divides_by_p(_DropoutProbability):
     def forward(self, x):
         return (x / self.p if self.p else x) * self.mask(x) if self.training else x
-
-
-@Dropout.mistake(
-    "At p = 1 this is 0 / 0, which is nan, and nan spreads through everything after it. All is dropped: return zeros."
-)
-class divides_by_zero(_DropoutProbability):
-    def forward(self, x):
-        return x * self.mask(x) / (1 - self.p) if self.training else x
 
 
 @Dropout.mistake(
@@ -684,13 +666,12 @@ def _capturing(function, arguments):
     sinks = [layer for layer in model.modules() if isinstance(layer, _Sink)]
     if sinks:
         evidence["tensor that the next layer gets"] = sinks[0].got
-    evidence["result"] = collect(result)
     if isinstance(result, dict):
-        evidence["flag requires_grad of the results"] = {
-            str(name): output.requires_grad for name, output in result.items() if isinstance(output, torch.Tensor)
+        result = {
+            name: tensor.detach() if isinstance(tensor, torch.Tensor) else tensor for name, tensor in result.items()
         }
+    evidence["result"] = collect(result)
     evidence["hooks left on the model"] = _hooks(model)
-    evidence["mode afterwards"] = _mode(model)
     evidence["argument x"] = _as_before(torch.equal(before, x))
     now = collect(model)
     same = all(torch.equal(state.value[name], now.value[name]) for name in state.value)
@@ -713,10 +694,10 @@ def _capturing(function, arguments):
 )
 def capture(rng):
     def mlp():
-        return rng.fill(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)))
+        return rng.fill(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
 
     yield trial("two layers of four", model=mlp(), names=["0", "3"], x=rng.normal(3, 2, 2))
-    yield trial("an in-place ReLU after the layer", model=mlp(), names=["1", "2"], x=rng.normal(6, 4))
+    yield trial("two layers in a row", model=mlp(), names=["1", "2"], x=rng.normal(6, 4))
     yield trial("no names", model=mlp(), names=[], x=rng.normal(2, 4))
     body = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.BatchNorm1d(4))
     nested = rng.fill(nn.Sequential(body, nn.Sequential(nn.Linear(4, 2), nn.Sigmoid()))).eval()
@@ -725,7 +706,6 @@ def capture(rng):
         "the model itself runs once", model=nn.Sequential(_Counting(), nn.Tanh()), names=["0"], x=rng.normal(2, 3)
     )
     yield trial("the model raises an error", model=mlp(), names=["0", "3"], x=rng.normal(3, 5))
-    yield trial("the second name is wrong", model=mlp(), names=["1", "nothing"], x=rng.normal(3, 4))
     hooked = mlp()
     hooked[1].register_forward_hook(_Noted())
     yield trial("a hook was there before", model=hooked, names=["1"], x=rng.normal(2, 4))
@@ -774,32 +754,6 @@ def removes_on_success_only(model, names, x):
     for handle in handles:
         handle.remove()
     return outputs
-
-
-@capture.mistake(
-    "The hooks are registered before the `try`. If the second name is wrong, the hook of the first one stays."
-)
-def registers_outside_the_try(model, names, x):
-    outputs = {}
-    handles = _hooked(model, names, _keeps(outputs, lambda inputs, output: output.detach().clone()))
-    try:
-        model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs
-
-
-@capture.mistake(
-    "A later in-place layer has changed what you kept: the hook got the tensor itself. Keep `output.detach().clone()`."
-)
-def does_not_clone(model, names, x):
-    return _captured_and_removed(model, names, x, lambda inputs, output: output.detach())
-
-
-@capture.mistake("What you kept still hangs in the graph, and keeps all of it in memory. `detach()` it.")
-def does_not_detach(model, names, x):
-    return _captured_and_removed(model, names, x, lambda inputs, output: output.clone())
 
 
 @capture.mistake("You kept the layer's input. A forward hook gets `(module, inputs, output)`: the third is wanted.")
@@ -864,12 +818,6 @@ def returns_from_the_hook(model, names, x):
         for handle in handles:
             handle.remove()
     return outputs
-
-
-@capture.mistake("The model was put into evaluation mode and stayed there. It keeps the mode that it was in.")
-def switches_to_evaluation(model, names, x):
-    model.eval()
-    return _captured_and_removed(model, names, x, lambda inputs, output: output.detach().clone())
 
 
 def _with_new_head(function, arguments):
@@ -1055,11 +1003,14 @@ def _lenet(function, arguments):
             module(arguments["images"])
     parameters = list(module.parameters())
     evidence["number of parameters"] = sum(p.numel() for p in parameters)
-    evidence["shapes of the parameters"] = _sorted_shapes(parameters)
-    by_shape = {tuple(p.shape): p for p in parameters}
     weights = [CONV1, CONV2, FC1, FC2, (classes, 84)]
-    if sorted(by_shape) != sorted([*weights, *((shape[0],) for shape in weights)]) or len(parameters) != 10:
+    wanted = {math.prod(shape): shape for shape in [*weights, *((shape[0],) for shape in weights)]}
+    evidence["numbers in each parameter"] = sorted(p.numel() for p in parameters)
+    if evidence["numbers in each parameter"] != sorted(wanted):
         return evidence
+    by_size = {p.numel(): p for p in parameters}
+    # By the shape of the table: a linear layer may be written as a convolution, or hold its weight transposed.
+    by_shape = {wanted[size]: p.detach().view(wanted[size]) for size, p in by_size.items()}
 
     images, start = arguments["images"], arguments["start"]
     for p in parameters:  # drawn numbers, from one long line
@@ -1078,7 +1029,7 @@ def _lenet(function, arguments):
     evidence["influence of the other images of a batch"] = "none" if independent else "some"
     backward(logits)
     evidence["parameters that a gradient reaches"] = sorted(
-        list(shape) for shape, p in by_shape.items() if p.grad is not None and bool(p.grad.any())
+        list(wanted[size]) for size, p in by_size.items() if p.grad is not None and bool(p.grad.any())
     )
     module.requires_grad_(False)
     by_shape[classes, 84].zero_()
@@ -1345,6 +1296,11 @@ NORMS = {"batch_norm", "native_batch_norm", "instance_norm", "layer_norm", "grou
 NORMS |= {"_batch_norm_impl_index", "cudnn_batch_norm", "rms_norm", "native_layer_norm"}
 
 
+def _running(module):
+    """The running statistics: the number of batches is PyTorch's own bookkeeping, and not judged."""
+    return {name: buffer for name, buffer in module.named_buffers() if name != "num_batches_tracked"}
+
+
 def _batch_norm(function, arguments):
     """Names and starting values; then two batches in training, one in evaluation, with the state after each."""
     options = {name: arguments[name] for name in ("num_features", "eps", "momentum") if name in arguments}
@@ -1354,21 +1310,21 @@ def _batch_norm(function, arguments):
     if not _is_module(evidence):
         return evidence
     evidence["parameters at the start"] = collect(dict(module.named_parameters()))
-    evidence["buffers at the start"] = collect(dict(module.named_buffers()))
-    evidence["names in the state_dict"] = sorted(module.state_dict())
-    state = arguments["state"]
-    if _shapes(sorted(module.state_dict().items())) != _shapes(sorted(state.items())):
+    evidence["buffers at the start"] = collect(_running(module))
+    state, own = arguments["state"], module.state_dict()
+    evidence["names of these in the state_dict"] = sorted(own.keys() & state.keys())
+    if any(name not in own or own[name].shape != values.shape for name, values in state.items()):
         return evidence
     module = module.to(state["weight"].dtype)
-    for name, tensor in module.state_dict().items():
-        _put(tensor, state[name])
+    for name, values in state.items():
+        _put(module.state_dict()[name], values)
     for number, batch in enumerate(arguments["batches"], 1):
         x = batch.clone().requires_grad_()
         module.zero_grad()
         with forbidden:
             y = module(x)
         evidence[f"output in training, batch {number}"] = collect(y)
-        buffers = dict(module.named_buffers())
+        buffers = _running(module)
         evidence[f"buffers after batch {number}"] = collect(buffers)
         graph = any(b.requires_grad for b in buffers.values())
         evidence[f"graph on the buffers after batch {number}"] = "some" if graph else "none"
@@ -1386,7 +1342,7 @@ def _batch_norm(function, arguments):
     backward(y)
     gradients = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad}
     evidence["gradients in evaluation"] = collect(gradients)
-    evidence["buffers after evaluation"] = collect(dict(module.named_buffers()))
+    evidence["buffers after evaluation"] = collect(_running(module))
     module.train()
     with forbidden:
         evidence["output after train()"] = collect(module(arguments["batches"][0].clone()))
@@ -1416,7 +1372,6 @@ def BatchNorm1d(rng):
             "bias": vector(),
             "running_mean": vector(),
             "running_var": rng.uniform(features, low=0.5, high=2.0).to(dtype),
-            "num_batches_tracked": rng.integers(0, 9),
         }
         batches = [scale * rng.normal(n, features, dtype=dtype) + shift for n in sizes]
         x = rng.normal(3, features, dtype=dtype)
@@ -1518,15 +1473,6 @@ class eps_outside_the_root(_NormState):
             self.moved(x)
         mean, var = (x.mean(0), x.var(0, correction=0)) if self.training else (self.running_mean, self.running_var)
         return (x - mean) / (var.sqrt() + self.eps) * self.weight + self.bias
-
-
-@BatchNorm1d.mistake("`num_batches_tracked` stays as it was. It counts the training batches: add 1 for each.")
-class does_not_count(_NormState):
-    def forward(self, x):
-        if self.training:
-            self.moved(x)
-            self.num_batches_tracked -= 1
-        return self.normal(x, self.training)
 
 
 @BatchNorm1d.mistake("The running values never move. Each batch in training moves them by the share `momentum`.")
@@ -1632,11 +1578,16 @@ def _one_name_each(model):
     return names
 
 
+def _found(stored, names):
+    """For each name of the state, what a file holds under it or, if that is missing, under a name tied to it."""
+    by_twin = {names[name]: tensor for name, tensor in stored.items() if name in names}
+    return {name: stored.get(name, by_twin.get(first)) for name, first in names.items() if first in by_twin}
+
+
 def _saving(function, arguments):
-    """What the file holds, under one name for each tensor of the model, and that the model is as it was."""
+    """What the file holds for each name of the state, and that the values and ties of the model are as they were."""
     model = arguments["model"]
-    names, state, mode = _one_name_each(model), collect(model).value, model.training
-    places = [(tensor.data_ptr(), tensor.stride()) for tensor in model.state_dict().values()]
+    names, state = _one_name_each(model), collect(model).value
     with tempfile.TemporaryDirectory() as folder:
         asked = arguments["path"]
         path = Path(folder) / asked
@@ -1649,15 +1600,14 @@ def _saving(function, arguments):
         except safetensors.SafetensorError:
             return evidence | {"format of the file": "not safetensors"}
     evidence["format of the file"] = "safetensors"
-    evidence["stored names (of tied ones the first)"] = sorted(names.get(name, name) for name in stored)
-    evidence["stored tensors"] = {names.get(name, name): collect(tensor) for name, tensor in sorted(stored.items())}
+    found = _found(stored, names)
+    evidence["names of the state that cannot be found in the file"] = sorted(names.keys() - found.keys())
+    evidence["names in the file that the state lacks"] = sorted(stored.keys() - names.keys())
+    evidence["stored tensors"] = {name: collect(tensor) for name, tensor in sorted(found.items())}
     now = collect(model).value
     same = all(state[n].dtype == now[n].dtype and torch.equal(state[n], now[n]) for n in state)
     evidence["values in the model afterwards"] = _as_before(same)
     evidence["tie between weights afterwards"] = _as_before(names == _one_name_each(model))
-    evidence["mode of the model afterwards"] = _as_before(mode == model.training)
-    now = [(tensor.data_ptr(), tensor.stride()) for tensor in model.state_dict().values()]
-    evidence["memory of the model's tensors afterwards"] = _as_before(places == now)
     return evidence
 
 
@@ -1707,13 +1657,6 @@ def state_as_it_is(model, path):
 
 
 @save_safely.mistake(
-    "Each tied weight is stored twice, once under each name: that doubles what is often the largest tensor. Store it once."
-)
-def stores_tied_twice(model, path):
-    safetensors.torch.save_file({name: t.clone().contiguous() for name, t in model.state_dict().items()}, path)
-
-
-@save_safely.mistake(
     "Tensors with equal values were taken for tied. A fresh batch norm has several: tied weights share their memory, "
     "`data_ptr()`, not only their numbers."
 )
@@ -1735,11 +1678,6 @@ def stores_all_buffers(model, path):
     safetensors.torch.save_file(kept, path)
 
 
-@save_safely.mistake("The model is in evaluation mode after it was saved. Saving needs no mode: leave `eval()` out.")
-def saves_in_evaluation(model, path):
-    safetensors.torch.save_model(model.eval(), str(path))
-
-
 @save_safely.mistake("The file has another name than the caller gave. Write to exactly `path`.")
 def adds_an_ending(model, path):
     safetensors.torch.save_model(model, f"{path}.safetensors")
@@ -1753,34 +1691,59 @@ def halves_the_model(model, path):
 
 
 class _Written(str):
-    """A path, and the tensors in the file that lies there."""
+    """A path, and the tensors in the file that lies there; `tied` if two names of the model may share one of them."""
 
-    def __new__(cls, path, tensors, is_path=False):
+    def __new__(cls, path, tensors, is_path=False, tied=False):
         made = super().__new__(cls, path)
-        made.tensors, made.is_path = tensors, is_path
+        made.tensors, made.is_path, made.tied = tensors, is_path, tied
         return made
 
 
+def _own_file(function, model, tensors, path):
+    """Whether the student's own save_safely stands beside the function, and wrote these tensors to the path."""
+    save = getattr(inspect.unwrap(function), "__globals__", {}).get("save_safely")
+    if not inspect.isfunction(save):
+        return False
+    source = copy.deepcopy(model)
+    source.load_state_dict(tensors)
+    try:
+        save(source, str(path))
+        found = _found(safetensors.torch.load(path.read_bytes()), _one_name_each(source))
+    except Exception:  # its faults are told where it is checked
+        return False
+    return found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def _written(function, model, asked, path):
+    """Writes the file in one way after the other: tied tensors as save_safely does it, or under one name, or both."""
+    if not asked.tied:
+        safetensors.torch.save_file(asked.tensors, path)
+        yield
+    elif _own_file(function, model, asked.tensors, path):
+        yield
+    else:
+        names = _one_name_each(model)
+        safetensors.torch.save_file({name: asked.tensors[name] for name in set(names.values())}, path)
+        yield
+        safetensors.torch.save_file({name: tensor.clone() for name, tensor in asked.tensors.items()}, path)
+        yield
+
+
 def _loading(function, arguments):
-    """Whether an error was raised; if not, the model's state, and what must not have changed."""
+    """Whether an error was raised; if not, the model's state, and whether its ties are as they were."""
     model, asked = arguments["model"], arguments["path"]
-    names, objects, mode = _one_name_each(model), [id(p) for p in model.parameters()], model.training
-    flags = [p.requires_grad for p in model.parameters()]
+    names = _one_name_each(model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / str(asked)
-        safetensors.torch.save_file(asked.tensors, path)
-        _, raised = _attempted(function, {"model": model, "path": path if asked.is_path else str(path)})
-        evidence = {"outcome": "an error" if raised else "no error"}
+        for _ in _written(function, model, asked, path):
+            _, raised = _attempted(function, {"model": model, "path": path if asked.is_path else str(path)})
+            if not raised:
+                break
+    evidence = {"outcome": "an error" if raised else "no error"}
     if raised:
         return evidence
     evidence["model's state"] = collect(model)
     evidence["tie between weights"] = _as_before(names == _one_name_each(model))
-    same = objects == [id(p) for p in model.parameters()]
-    evidence["model's parameters"] = "the same objects" if same else "other objects"
-    evidence["flag requires_grad of the parameters"] = _as_before(
-        flags == [p.requires_grad for p in model.parameters()]
-    )
-    evidence["mode of the model"] = _as_before(mode == model.training)
     return evidence
 
 
@@ -1790,7 +1753,7 @@ def _loading(function, arguments):
     minutes=10,
     hints=[
         "`load_file(path)` gives a dict of tensors, and `model.load_state_dict` is strict on its own.",
-        "With tied weights that is too strict: it also misses the name that was left out. What does `load_model` do?",
+        "With tied weights that is too strict if the file holds one name only. What does `load_model` do?",
         "Without it: `load_state_dict(tensors, strict=False)` returns the missing and the unexpected names. Which of the "
         "missing ones share their memory with a name that is in the file?",
     ],
@@ -1820,10 +1783,13 @@ def load_safely(rng):
     yield trial("another shape", **pair(nn.Linear(3, 2), "shape", weight=torch.ones(2, 4)))
     yield trial("a shape that would broadcast", **pair(nn.Linear(3, 2), "row", weight=torch.ones(1, 3)))
     yield trial("a shape with as many numbers", **pair(nn.Linear(3, 2), "turned", weight=torch.ones(3, 2)))
-    yield trial("tied weights, under the first name", **pair(_Tied(), "tied", without=["output.weight"]))
-    yield trial("tied weights, under the second name", **pair(_Tied(), "tied", without=["embedding.weight"]))
+    for words in (5, 4):
+        stored = like(_Tied(words))
+        stored["output.weight"] = stored["embedding.weight"]
+        yield trial(
+            f"tied weights, {words} words", model=rng.fill(_Tied(words)), path=_Written("tied", stored, tied=True)
+        )
     yield trial("tied weights, under neither name", **pair(_Tied(), "t", without=["embedding.weight", "output.weight"]))
-    yield trial("frozen parameters", **pair(_frozen(nn.Linear(3, 2), "weight"), "weights"))
     yield trial("a transposed weight", **pair(_Transposed(), "transposed"))
 
 
@@ -1834,13 +1800,6 @@ def not_strict(model, path):
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
 
 
-@load_safely.mistake(
-    "This is too strict for tied weights: the file holds them under one name only, and the other is not missing."
-)
-def too_strict(model, path):
-    model.load_state_dict(safetensors.torch.load_file(path))
-
-
 @load_safely.mistake("`torch.load` reads pickles. A safetensors file has a reader of its own: `load_file`.")
 def unpickles(model, path):
     with warnings.catch_warnings():
@@ -1849,16 +1808,13 @@ def unpickles(model, path):
 
 
 @load_safely.mistake(
-    "The model got new parameters, so an optimiser made before trains the old ones. Copy into those that are there: "
-    "leave `assign=True` out."
+    "`assign=True` gives the model new parameters, one for each name, and tied weights are two from then on. Copy into "
+    "those that are there: leave it out."
 )
 def assigns(model, path):
-    tied = _one_name_each(model)
-    stored = safetensors.torch.load_file(path)
-    for name, first in tied.items():
-        alike = next((other for other in tied if tied[other] == first and other in stored), None)
-        if alike is not None:
-            stored.setdefault(name, stored[alike])
+    stored, tied = safetensors.torch.load_file(path), _one_name_each(model)
+    for name, tensor in _found(stored, tied).items():
+        stored.setdefault(name, tensor.clone())
     model.load_state_dict(stored, assign=True)
 
 

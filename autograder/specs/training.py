@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from autograder.compare import difference
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call_with_gradients, fixed_weights
+from autograder.probe import WrongSignature, apply, call_with_gradients, fixed_weights
 
 CROSS_ENTROPIES = ("cross_entropy", "cross_entropy_loss", "nll_loss", "nll_loss_nd", "nll_loss2d", "nll_loss_forward")
 LOG_SOFTMAXES = ("log_softmax", "_log_softmax", "special_log_softmax")
@@ -846,9 +846,6 @@ def train_epoch(rng):
             "optimizer": _sgd(model, momentum=momentum),
         }
 
-    stale = setting(6, 3)
-    for parameter in stale["model"].parameters():
-        parameter.grad = rng.normal(*parameter.shape)
     evaluated = setting(6, 3)
     evaluated["model"].eval()
     regression = _linear(rng, 2, 1)
@@ -858,7 +855,6 @@ def train_epoch(rng):
     yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
     yield trial("one batch", **setting(4, 4))
     yield trial("the model comes in eval mode", **evaluated)
-    yield trial("gradients are left from before", **stale)
     yield trial("momentum", **setting(9, 3, momentum=0.9))
     yield trial("gradients are clipped", **setting(8, 3, scale=5.0), max_norm=0.1)
     yield trial("gradients are smaller than max_norm", **setting(5, 3), max_norm=1e6)
@@ -872,8 +868,8 @@ def train_epoch(rng):
     )
 
 
-def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="samples", as_number=True, after=None):
-    """An epoch of the mistakes: `before` runs at the start of each batch, `between` before the step, `after` after it."""
+def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="samples", as_number=True):
+    """An epoch of the mistakes: `before` runs at the start of each batch, `between` before the step."""
     batches = []
     for inputs, labels in loader:
         if before:
@@ -883,8 +879,6 @@ def _epoch(model, loader, loss_fn, optimizer, before=None, between=None, mean="s
         if between:
             between()
         optimizer.step()
-        if after:
-            after()
         batches.append((loss.item() if as_number else loss, len(labels)))
     if mean == "batches":
         return sum(loss for loss, _ in batches) / len(batches)
@@ -901,7 +895,8 @@ def _clip(model, max_norm):
 
 
 @train_epoch.mistake(
-    "The gradients are never set to zero, so each step repeats those of all batches before it. `backward` adds."
+    "The gradients are not set to zero for each batch, so each step repeats those of all batches before it. `backward` "
+    "adds."
 )
 def never_zeroes(model, loader, loss_fn, optimizer, max_norm=None):
     model.train()
@@ -912,15 +907,6 @@ def never_zeroes(model, loader, loss_fn, optimizer, max_norm=None):
 def zeroes_before_the_step(model, loader, loss_fn, optimizer, max_norm=None):
     model.train()
     return _epoch(model, loader, loss_fn, optimizer, None, optimizer.zero_grad)
-
-
-@train_epoch.mistake(
-    "The gradients are set to zero once, at the start. They must be for each batch, since `backward` adds to them."
-)
-def zeroes_once(model, loader, loss_fn, optimizer, max_norm=None):
-    model.train()
-    optimizer.zero_grad()
-    return _epoch(model, loader, loss_fn, optimizer, None, lambda: _clip(model, max_norm))
 
 
 @train_epoch.mistake(
@@ -1022,21 +1008,11 @@ def measures_after_the_step(model, loader, loss_fn, optimizer, max_norm=None):
     return total / samples
 
 
-@train_epoch.mistake(
-    "The gradients are set to zero after the step, so what lay there before the first batch is part of the first step. "
-    "Set them to zero before `backward`."
-)
-def zeroes_after_the_step(model, loader, loss_fn, optimizer, max_norm=None):
-    model.train()
-    clip = lambda: _clip(model, max_norm)  # noqa: E731
-    return _epoch(model, loader, loss_fn, optimizer, None, clip, after=optimizer.zero_grad)
-
-
 # evaluate
 
 
 def _evaluated(function, arguments):
-    """The result; whether outputs carried a graph; state and modes of the model afterwards."""
+    """The result; whether outputs carried a graph; state and mode of the model afterwards."""
     model = arguments["model"]
     graphs = []
     handle = model.register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
@@ -1047,7 +1023,7 @@ def _evaluated(function, arguments):
     return {
         "result": collect(result),
         "number of batches with a graph": sum(graphs),
-        **_modes(model),
+        "mode of the model afterwards": "train" if model.training else "eval",
         "state afterwards": collect(dict(model.state_dict())),
     }
 
@@ -1057,7 +1033,7 @@ def _evaluated(function, arguments):
     level=2,
     minutes=15,
     hints=[
-        "Before the loop, note `module.training` of each of `model.modules()`; after it, set each back.",
+        "Before the loop, note `model.training`; after it, `model.train(…)` with what you noted.",
         "`logits.argmax(dim=1)` are the predicted classes. Count the right ones, and divide by the samples at the end.",
         "`with torch.no_grad():` around the loop. `.item()` makes Python numbers of both results.",
     ],
@@ -1072,19 +1048,13 @@ def evaluate(rng):
             model(rng.normal(4, 3) + batches)
         return {"model": model, "loader": _loader(rng, n, batch_size, **options), "loss_fn": F.cross_entropy}
 
-    evaluated, frozen = setting(7, 3), setting(6, 4)
+    evaluated = setting(7, 3)
     evaluated["model"].eval()
-    frozen["model"][1].eval()
-    awake = setting(5, 5)
-    awake["model"].eval()
-    awake["model"][1].train()
     with_dropout = setting(6, 3)
     with_dropout["model"].insert(0, nn.Dropout(0.75))
     yield trial("a model in train mode", **setting(6, 3))
     yield trial("the last batch is short", **setting(9, 4))
     yield trial("a model in eval mode", **evaluated)
-    yield trial("a frozen part in a model in train mode", **frozen)
-    yield trial("a part in train mode in a model in eval mode", **awake)
     yield trial("a model with dropout", **with_dropout)
     yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
     yield trial("as many samples as classes", **setting(4, 4))
@@ -1138,18 +1108,6 @@ def always_train_afterwards(model, loader, loss_fn):
     model.eval()
     result = _measured(model, loader, loss_fn)
     model.train()
-    return result
-
-
-@evaluate.mistake(
-    "`model.train(was_training)` gives all parts one mode. A frozen part was in eval mode before: note the mode of each "
-    "of `model.modules()`, and put each back."
-)
-def one_mode_for_all_parts(model, loader, loss_fn):
-    mode = model.training
-    model.eval()
-    result = _measured(model, loader, loss_fn)
-    model.train(mode)
     return result
 
 
@@ -1210,7 +1168,6 @@ def _accumulated(function, arguments):
         "changed": {"batches": pieces} if difference(before, pieces, "batches", exact=True) else {},
         "number of times that the model got more samples than the largest piece has": sum(n > largest for n in sizes),
         "state afterwards": collect(dict(model.state_dict())),
-        **_modes(model),
     }
 
 
@@ -1237,15 +1194,12 @@ def train_accumulated(rng):
     stale = setting(2, 4)
     for parameter in stale["model"].parameters():
         parameter.grad = rng.normal(*parameter.shape)
-    evaluated = setting(2, 3)
-    evaluated["model"].eval()
     yield trial("two pieces of equal size", **setting(3, 3))
     yield trial("pieces of unequal size", **setting(5, 1, 2))
     yield trial("one piece", **setting(4))
     yield trial("many pieces of one sample", **setting(*[1] * 6))
     yield trial("gradients are left from before", **stale)
     yield trial("momentum and a large step", **setting(1, 4, lr=1.0, momentum=0.9))
-    yield trial("a model in eval mode", **evaluated)
     regression = _linear(rng, 2, 1)
     yield trial(
         "a regression",
@@ -1385,31 +1339,65 @@ def joins_the_pieces(model, batches, loss_fn, optimizer):
 
 
 def _text_logits(function, arguments):
-    """Logits with known weights, the gradients of the word vectors, and the names and shapes of the parameters."""
-    weights = {name: arguments.pop(name) for name in ("vectors", "weight", "bias")}
+    """Logits with known weights, without the bias, and the gradients of the word vectors.
+
+    The names of the parameters are the student's: they are found by their shapes.
+    """
+    given = {name: arguments.pop(name) for name in ("vectors", "weight", "bias")}
     ids = arguments.pop("ids")
+    padding = arguments.get("padding_idx", 0)
     model = apply(function, arguments)
-    shapes = {name: tuple(p.shape) for name, p in sorted(model.named_parameters())}
+    vectors, weight, bias, others = _parts(model, given)
+    if any(isinstance(one, (nn.Embedding, nn.EmbeddingBag)) and one.padding_idx == padding for one in model.modules()):
+        given["vectors"][padding] = 0.0  # PyTorch promises a row of 0 there, which an answer may rely on
     with torch.no_grad():
-        model.embedding.weight.copy_(weights["vectors"])
-        model.linear.weight.copy_(weights["weight"])
-        model.linear.bias.copy_(weights["bias"])
+        for parameter, values in ((vectors, given["vectors"]), (weight, given["weight"]), (bias, given["bias"])):
+            if parameter is not None:
+                parameter.copy_(_as_shape(values, parameter.shape))
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
     before = ids.clone()
     logits = model(ids)
+    changed = sum(int((new != old).sum()) for new, old in zip(model.parameters(), weights, strict=True))
+    is_tensor = isinstance(logits, torch.Tensor)
+    subtract = bias is not None and is_tensor and logits.shape[-1:] == given["bias"].shape
     evidence = {
-        "parameters": shapes,
-        "logits": collect(logits),
+        "number of further parameters": others,
+        "logits minus the bias": collect(logits.detach() - given["bias"] if subtract else logits),
         "changed": {} if torch.equal(before, ids) else {"ids": collect(ids)},
-        "embedding.weight after the call": collect(model.embedding.weight),
-        "linear.weight after the call": collect(model.linear.weight),
-        "linear.bias after the call": collect(model.linear.bias),
+        "number of weights that the call changed": changed,
     }
-    if isinstance(logits, torch.Tensor) and logits.requires_grad:
-        (gradient,) = torch.autograd.grad(logits, [model.embedding.weight], fixed_weights(logits))
-        # nn.Embedding(padding_idx=…) hides the gradient of this row: a mistake is the same with it and without
-        words = [row for row in range(len(gradient)) if row != arguments.get("padding_idx", 0)]
-        evidence["gradient of the word vectors without that of padding"] = collect(gradient[words])
+    if is_tensor and logits.requires_grad and vectors.requires_grad:
+        (gradient,) = torch.autograd.grad(logits, [vectors], fixed_weights(logits), allow_unused=True)
+        if gradient is not None:
+            gradient = gradient.to_dense() if gradient.is_sparse else gradient
+            gradient = _as_shape(gradient, given["vectors"].shape)
+            # nn.Embedding(padding_idx=…) hides the gradient of this row: a mistake is the same with it and without
+            words = [row for row in range(len(gradient)) if row != padding]
+            evidence["gradient of the word vectors without that of padding"] = collect(gradient[words])
     return evidence
+
+
+def _as_shape(values, shape):
+    """The values, transposed if only so they have the shape; a bias may have an axis of length 1."""
+    return values.T if values.ndim > 1 and values.shape != shape else values.reshape(shape)
+
+
+def _parts(model, given):
+    """Vectors, weight and bias (None where there is none) by their shapes, and how many parameters there are besides."""
+    left = list(model.parameters())
+    found = []
+    for name, called in (("vectors", "word vectors"), ("weight", "linear layer"), ("bias", "")):
+        shape = tuple(given[name].shape)
+        wanted = (shape, shape[::-1] if len(shape) > 1 else (1, *shape))
+        place = next((i for i, parameter in enumerate(left) if tuple(parameter.shape) in wanted), None)
+        if place is None and called:
+            shapes = ", ".join(str(tuple(parameter.shape)) for parameter in model.parameters()) or "none"
+            raise WrongSignature(
+                f"No parameter of your model has the shape {shape} of the {called}, nor that shape transposed. The "
+                f"shapes of its parameters: {shapes}."
+            )
+        found.append(None if place is None else left.pop(place))
+    return *found, len(left)
 
 
 @exercise(
@@ -1425,7 +1413,7 @@ def _text_logits(function, arguments):
     probe=_text_logits,
 )
 def FastText(rng):
-    """Trials of ids, with the weights to use."""
+    """Trials of ids, with the weights to use. The three sizes differ, so that a shape tells what a parameter is."""
 
     def setting(ids, vocabulary, dim, classes, **options):
         return {
@@ -1452,8 +1440,8 @@ def FastText(rng):
     yield trial("padding on the left", **setting(inside, 7, 2, 3))
     yield trial("a text of padding alone", **setting(empty, 7, 3, 2))
     yield trial("padding_idx is not 0", **setting(other, 5, 3, 4, padding_idx=4))
-    yield trial("as many words as texts", **setting(rng.integers(0, 4, 3, 3), 4, 3, 3))
-    yield trial("one text of one word", **setting(torch.tensor([[1]]), 2, 1, 1))
+    yield trial("as many words as texts", **setting(rng.integers(0, 4, 3, 3), 4, 3, 2))
+    yield trial("one text of one word", **setting(torch.tensor([[1]]), 4, 2, 3))
 
 
 class _Texts(nn.Module):
@@ -1461,7 +1449,7 @@ class _Texts(nn.Module):
 
     def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx)
+        self.embedding = nn.Embedding(vocabulary_size, dim)
         self.linear = nn.Linear(dim, num_classes)
         self.padding_idx = padding_idx
 
@@ -1491,10 +1479,10 @@ class divides_by_the_length(_Texts):
 
 
 @FastText.mistake(
-    "The number of words is right, but the vector at `padding_idx` is in the sum. `nn.Embedding(padding_idx=…)` makes "
-    "that row 0 only at the start; loaded weights may hold anything there. Multiply by the mask, or use `torch.where`."
+    "The number of words is right, but the vector at `padding_idx` is in the sum. Multiply by the mask, or use "
+    "`torch.where`."
 )
-class trusts_the_zero_row(_Texts):
+class sums_padding_too(_Texts):
     def forward(self, ids):
         return self.linear(self.embedding(ids).sum(dim=1) / self.count(ids))
 
@@ -1671,11 +1659,11 @@ class _Noise(nn.Module):
 
 
 def _run(steps, model, optimizer, scheduler, inputs, targets):
-    """Train; each step draws from Python's, NumPy's and PyTorch's generator. The losses."""
+    """Train; each step draws from PyTorch's generator. The losses."""
     losses = []
     for _ in range(steps):
-        start = random.randrange(len(inputs) - 3)
-        shift = torch.tensor(np.random.uniform(-0.1, 0.1), dtype=torch.float32)
+        start = int(torch.randint(len(inputs) - 3, ()))
+        shift = 0.2 * torch.rand(()) - 0.1
         loss = F.mse_loss(model(inputs[start : start + 4] + shift), targets[start : start + 4])
         optimizer.zero_grad()
         loss.backward()
@@ -1687,13 +1675,10 @@ def _run(steps, model, optimizer, scheduler, inputs, targets):
 
 def _state(model, optimizer, scheduler):
     """All that a file must hold, each part by its name."""
-    kind, keys, *rest = np.random.get_state()
     return {
         "the model": collect(dict(model.state_dict())),
         "the optimiser": collect(optimizer.state_dict()),
         "the scheduler": collect(scheduler.state_dict()),
-        "Python's random state": random.getstate(),
-        "NumPy's random state": (kind, keys.tolist(), *rest),
         "PyTorch's random state": torch.get_rng_state(),
     }
 
@@ -1705,11 +1690,7 @@ def _end(model, optimizer, scheduler):
         "optimiser": collect(optimizer.state_dict()["state"]),
         "learning rate": optimizer.param_groups[0]["lr"],
         "steps of the schedule": scheduler.last_epoch,
-        "next random numbers": {
-            "Python": random.random(),
-            "NumPy": float(np.random.random()),
-            "PyTorch": torch.rand(2),
-        },
+        "next random numbers": torch.rand(2),
     }
 
 
@@ -1919,7 +1900,7 @@ def _interruptions(rng):
     minutes=15,
     hints=[
         "`state_dict()` of the model, of the optimiser and of the scheduler: three entries of one dict for `torch.save`.",
-        "`random.getstate()`, `np.random.get_state()`, `torch.get_rng_state()`: three more.",
+        "`torch.get_rng_state()` is the fourth; `random.getstate()` and `np.random.get_state()` if your training draws from them.",
         "NumPy's state is a tuple whose second item is an array: `.tolist()` makes it readable with `weights_only=True`.",
     ],
     probe=_checkpointed,
@@ -1949,8 +1930,6 @@ def resume(rng):
 _VAULT: dict[int, dict] = {}
 _NUMBERS = itertools.count()
 _GENERATORS = {
-    "Python": (random.getstate, random.setstate),
-    "NumPy": (np.random.get_state, np.random.set_state),
     "PyTorch": (torch.get_rng_state, torch.set_rng_state),
 }
 _OBJECTS = ("model", "optimizer", "scheduler")
@@ -1998,26 +1977,16 @@ def saves_the_model_only(path, model, optimizer, scheduler):
 
 
 @checkpoint.mistake(
-    "The random states are lost, so dropout and the order of the data differ from the first step on. Save the states of "
-    "Python, NumPy and PyTorch: a seed alone begins the sequence anew."
+    "The random state is lost, so dropout and the order of the data differ from the first step on. Save "
+    "`torch.get_rng_state()`: a seed alone begins the sequence anew."
 )
 def saves_no_random_state(path, model, optimizer, scheduler):
     _put_away(path, model, optimizer, scheduler, *_GENERATORS)
 
 
-@checkpoint.mistake("PyTorch's random state is saved, but Python's and NumPy's draw numbers too: in data sets, mostly.")
-def saves_one_generator_of_three(path, model, optimizer, scheduler):
-    _put_away(path, model, optimizer, scheduler, "Python", "NumPy")
-
-
-@checkpoint.mistake("NumPy's random state is missing: `np.random.get_state()`.")
-def saves_two_generators_of_three(path, model, optimizer, scheduler):
-    _put_away(path, model, optimizer, scheduler, "NumPy")
-
-
 @checkpoint.mistake(
-    "Saving disturbs the training that goes on after it: the random generators are seeded anew. Read their states with "
-    "`getstate`, and leave them alone."
+    "Saving disturbs the training that goes on after it: the random generator is seeded anew. Read its state with "
+    "`torch.get_rng_state()`, and leave it alone."
 )
 def seeds_anew(path, model, optimizer, scheduler):
     _seed(0)
@@ -2036,14 +2005,9 @@ def loads_no_scheduler(path, model, optimizer, scheduler):
     _take_out(path, model, optimizer, scheduler, "scheduler")
 
 
-@resume.mistake("The random generators are not put back, so the next dropout mask is another one.")
+@resume.mistake("The random generator is not put back, so the next dropout mask is another one.")
 def loads_no_random_state(path, model, optimizer, scheduler):
     _take_out(path, model, optimizer, scheduler, *_GENERATORS)
-
-
-@resume.mistake("PyTorch's generator is put back; Python's and NumPy's are not.")
-def loads_one_generator_of_three(path, model, optimizer, scheduler):
-    _take_out(path, model, optimizer, scheduler, "Python", "NumPy")
 
 
 @resume.mistake("Only the model is put back. Optimiser, schedule and random generators have states too.")

@@ -17,9 +17,17 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("numerical_gradient", "0.0001 → -0.0001"): "a step down and a step up are the same two points",
     ("numerical_gradient", "x.detach() → x"): "torch.tensor takes the numbers alone, though it remarks on the graph",
     ("numerical_gradient", "x = x.detach() → nothing"): "the same",
+    (
+        "numerical_gradient",
+        "torch.tensor(differences, dtype=x.dtype) → torch.tensor(differences)",
+    ): "a list of tensors keeps their dtype, unless it is empty, which is not judged",
+    ("gradient_descent", "x0.detach() → x0"): "advice of the prompt, not judged: no graph on the path",
+    ("gradient_descent", "path[-1].detach() → path[-1]"): "advice of the prompt, not judged: no graph on the path",
     ("safe_sqrt", "1 → 0"): "where passes no gradient to what it did not choose, so any number is harmless",
     ("safe_sqrt", "1 → 2"): "any number is harmless",
     ("hessian", "0 → -1"): "the tuple has one gradient",
+    ("hessian", "x.detach() → x"): "advice of the prompt, not judged: requires_grad of x",
+    ("jvp", "x.detach() → x"): "advice of the prompt, not judged: requires_grad of x",
     ("fit_ridge", "(w, b) → (b, w)"): "both begin as a zero",
     ("Value", "zip(node.parents, node.slopes, strict=True) → zip(node.parents, node.slopes)"): "equally long",
     ("Value", "True → False"): "strict: equally long",
@@ -36,9 +44,16 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "max(0, len(self.series) - self.size - self.horizon + 1) → "
         "max(len(self.series) - self.size - self.horizon + 1, 0)",
     ): "the larger of two is the same in either order",
+    ("WindowDataset", "0 → -1"): "advice of the prompt, not judged: a series far too short",
+    (
+        "Denormalize",
+        "torch.as_tensor(one, dtype=images.dtype) → torch.as_tensor(one)",
+    ): "advice of the prompt, not judged: float16",
     ("balanced_sampler", "1 → 2"): "weights count up to a common factor",
     ("channel_stats", "256 → 257"): "how many images are held at once is no part of the result",
     ("channel_stats", "256 → 255"): "how many images are held at once is no part of the result",
+    ("channel_stats", "variance.clamp(min=0) → variance"): "advice of the prompt, not judged: blank channels",
+    ("channel_stats", "0 → -1"): "advice of the prompt, not judged: blank channels",
     ("channel_stats", "images.double() → images"): "float32 does for pictures; the prompt recommends float64",
     (
         "channel_stats",
@@ -49,6 +64,8 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "torch.randperm(n, generator=self.generator).tolist() → torch.randperm(n, generator=self.generator)",
     ): "a tensor without axes is as good an index as its number",
     # 04 modules
+    ("capture", "output.detach().clone() → output.detach()"): "advice of the prompt, not judged",
+    ("capture", "output.detach() → output"): "advice of the prompt, not judged",
     (
         "Dropout",
         "torch.rand_like(x) >= self.p → torch.rand_like(x) > self.p",
@@ -72,6 +89,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ("FastText", "0.0 → -0.0"): "adding −0 changes no sum",
     ("train_accumulated", "(_, labels) → (labels, _)"): "inputs and labels of a batch are equally many",
     ("resume", "torch.load(path, weights_only=True) → torch.load(path)"): "True is the default since PyTorch 2.6",
+    ("resume", "random.setstate(state['python']) → random"): "advice of the prompt, not judged",
+    ("resume", "random.setstate(state['python']) → nothing"): "advice of the prompt, not judged",
+    ("resume", "np.random.set_state(state['numpy']) → np.random"): "advice of the prompt, not judged",
+    ("resume", "np.random.set_state(state['numpy']) → nothing"): "advice of the prompt, not judged",
     # 06 tensorboard
     (
         "dead_units",
@@ -79,8 +100,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "swapping two axes is the same in either order",
     ("filters_as_images", "(1, 2, 3) → (2, 1, 3)"): "axes are reduced in any order",
     ("best_run", "1 → 2"): "values that are all doubled are in the same order",
+    (
+        "best_run",
+        "max(best, key=best.get, default=None) → max(best, key=best.get)",
+    ): "advice of the prompt, not judged: no run has the tag",
+    ("best_run", "path.is_dir() → path"): "not judged: no file beside the runs has the best value",
     ("seed_band", "0 → -1"): "the steps that all runs have are among those of the last run as well",
     ("embed", "0 → -1"): "the layer is called once, so the first output is the last",
+    ("embed", "labels.tolist() → labels"): "the projector shows the same labels",
     ("train_and_log", "F.mse_loss(model(x), y) → F.mse_loss(y, model(x))"): "the squared error is symmetric",
     ("ThrottledWriter", "count + 1 → count - 1"): "counted downwards, the same counts are divisible",
     # 07 attention
@@ -106,15 +133,35 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "linear_factor",
         "max(0.0, (total - step) / (total - warmup)) → max((total - step) / (total - warmup), 0.0)",
     ): "the larger of two numbers, in either order",
-    (
-        "mean_pool",
-        "torch.promote_types(hidden.dtype, torch.float32) → torch.promote_types(torch.float32, hidden.dtype)",
-    ): "the wider of two dtypes, in either order",
     ("search", "min(k, len(corpus)) → min(len(corpus), k)"): "the smaller of two numbers, in either order",
     ("compute_metrics", "np.union1d(labels, predictions) → np.union1d(predictions, labels)"): "a union has no order",
+    (
+        "tokenize_dataset",
+        "tokenizer(batch['text'], truncation=True) → tokenizer(batch['text'])",
+    ): "truncation is advice of the prompt, not judged",
+    ("tokenize_dataset", "True → False"): "truncation is advice of the prompt, not judged",
+    (
+        "classify",
+        "tokenizer(texts[start:start + 32], padding=True, truncation=True, return_tensors='pt') → "
+        "tokenizer(texts[start:start + 32], padding=True, return_tensors='pt')",
+    ): "truncation is advice of the prompt, not judged",
+    ("classify", "True → False"): "truncation is advice of the prompt, not judged",
     ("perplexity", "0 → -1"): "in a batch of one, the first text is the last",
     ("generate", "0 → -1"): "in a batch of one, the first text is the last",
     ("generate", "new.item() → new"): "a tensor of one number equals that number",
+    # 09 peft
+    (
+        "LoRALinear",
+        "torch.randn(r, base.in_features).to(base.weight) → torch.randn(r, base.in_features)",
+    ): "the base's dtype and device are advice of the prompt, not judged",
+    (
+        "LoRALinear",
+        "merged.to(self.base.weight.device, self.base.weight.dtype) → nothing",
+    ): "advice of the prompt, not judged",
+    (
+        "LoRALinear",
+        "merged.to(self.base.weight.device, self.base.weight.dtype) → merged",
+    ): "advice of the prompt, not judged",
     # 10 diffusion
     ("inference_timesteps", "0 → -1"): "a tensor with one axis is turned round along it, first or last",
     ("ddpm_step", "0 → -1"): "betas has one axis, so the first is the last",
@@ -124,4 +171,22 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "the squared error is the same in either order",
     ("FashionPipeline", "super().__init__() → nothing"): "DiffusionPipeline has no __init__ that does anything",
     ("FashionPipeline", "super().__init__() → super()"): "DiffusionPipeline has no __init__ that does anything",
+    (
+        "cosine_betas",
+        "(1 - kept[1:] / kept[:-1]).clamp(max=0.999).float() → (1 - kept[1:] / kept[:-1]).clamp(max=0.999)",
+    ): "any float dtype is taken",
+    (
+        "cosine_betas",
+        "torch.arange(steps + 1, dtype=torch.float64) → torch.arange(steps + 1)",
+    ): "float32 is near enough",
+    (
+        "sample",
+        "torch.randn(shape, generator=generator) * scheduler.init_noise_sigma → "
+        "torch.randn(shape, generator=generator) / scheduler.init_noise_sigma",
+    ): "it is 1 for DDPM and DDIM; Euler is advice of the prompt",
+    (
+        "FashionPipeline",
+        "torch.randn(shape, generator=generator) * self.scheduler.init_noise_sigma → "
+        "torch.randn(shape, generator=generator) / self.scheduler.init_noise_sigma",
+    ): "it is 1 for DDPM and DDIM; Euler is advice of the prompt",
 }

@@ -14,6 +14,21 @@ from tests.autograder.book import define, solution
 SAVE = "model.state_dict(), optimizer.state_dict(), scheduler.state_dict()"
 STARTER = "def {name}(path, model, optimizer, scheduler):\n    raise NotImplementedError  # your code here\n"
 PAIRS = {
+    "PyTorch's random state alone": (
+        """
+def checkpoint(path, model, optimizer, scheduler):
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+    torch.save(state | {"rng": torch.get_rng_state()}, path)
+""",
+        """
+def resume(path, model, optimizer, scheduler):
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    scheduler.load_state_dict(state["scheduler"])
+    torch.set_rng_state(state["rng"])
+""",
+    ),
     "NumPy's state as a dict": (
         f"""
 def checkpoint(path, model, optimizer, scheduler):

@@ -347,8 +347,58 @@ class _WithoutBias(_HeadByHead):
         self.key = nn.Linear(dim, dim, bias=False)
 
 
+class _PlainHeads(nn.Module):
+    """As most would write it: view, transpose, masked_fill; NaN where a position may attend nowhere."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads, self.head_dim = heads, dim // heads
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, x, mask=None):
+        b, t, d = x.shape
+        q, k, v = (
+            layer(x).view(b, t, self.heads, self.head_dim).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)
+        if mask is not None:
+            scores = scores.masked_fill(~(mask.unsqueeze(1) if mask.dim() == 3 else mask), float("-inf"))
+        return self.out((scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(b, t, d))
+
+
+def _row_by_row(n):
+    mask = torch.zeros(n, n, dtype=torch.bool)
+    for i in range(n):
+        mask[i, : i + 1] = True
+    return mask
+
+
+def _number_by_number(length, dim):
+    table = torch.empty(length, dim)
+    for p in range(length):
+        for i in range(0, dim, 2):
+            angle = p / 10000 ** (i / dim)
+            table[p, i], table[p, i + 1] = math.sin(angle), math.cos(angle)
+    return table
+
+
+def _through_float32(q, k, v, mask=None):
+    scores = torch.einsum("...qd,...kd->...qk", q.float(), k.float()) / q.shape[-1] ** 0.5
+    if mask is not None:
+        scores = torch.where(mask, scores, torch.tensor(float("-inf")))
+    weights = scores.softmax(-1)
+    if mask is not None:
+        weights = weights.masked_fill(~mask.any(-1, keepdim=True), 0.0)
+    return (weights @ v.float()).to(q.dtype), weights.to(q.dtype)
+
+
 RIGHT = {
     "causal_mask": {
+        "row by row": _row_by_row,
+        "a loop": lambda n: torch.tensor([[j <= i for j in range(n)] for i in range(n)], dtype=torch.bool).reshape(
+            n, n
+        ),
         "compared": lambda n: torch.arange(n)[:, None] >= torch.arange(n),
         "not the upper triangle": lambda n: ~torch.triu(torch.ones(n, n), diagonal=1).bool(),
         "by indices": lambda n: torch.zeros(n, n, dtype=torch.bool).index_put_(
@@ -356,6 +406,9 @@ RIGHT = {
         ),
     },
     "shift_right": {
+        "steps in a loop": lambda targets, sos: torch.stack(
+            [torch.full_like(targets[:, 0], sos), *[targets[:, i] for i in range(targets.shape[1] - 1)]], 1
+        ),
         "in place, on new memory": _shifted_in_place,
         "rolled": lambda targets, sos: targets.roll(1, 1).index_fill(1, torch.tensor([0]), sos),
         "padded": lambda targets, sos: F.pad(targets, (1, 0), value=sos)[:, :-1],
@@ -380,7 +433,12 @@ RIGHT = {
         ),
         "by log_softmax": _log_softmax,
     },
-    "positional_encoding": {"in NumPy": _in_numpy, "with logarithms": _with_logarithms},
+    "positional_encoding": {
+        "number by number": _number_by_number,
+        "float64": lambda length, dim: _in_numpy(length, dim).double(),
+        "in NumPy": _in_numpy,
+        "with logarithms": _with_logarithms,
+    },
     "decoder_mask": {
         "where": lambda ids, pad: torch.where((ids == pad)[:, None], False, torch.ones(*[ids.shape[1]] * 2).tril() > 0),
         "multiplied": lambda ids, pad: torch.ones(*[ids.shape[1]] * 2).bool().tril() * ids.ne(pad).unsqueeze(1),
@@ -391,6 +449,7 @@ RIGHT = {
         "compared by a function": _rate_where(eq),
     },
     "scaled_dot_product": {
+        "through float32": _through_float32,
         "the least finite number": _finite_minimum,
         "exponentials": _exponentials,
         "nan_to_num": _nan_to_num,
@@ -403,19 +462,19 @@ RIGHT = {
     "sample_top_k": {"minus infinity": _minus_infinity, "Gumbel": _gumbel, "inverse": _inverse},
     "bleu": {"loops": _bleu_in_loops},
     "teacher_forced_loss": {"flattened": _flattened_loss},
-    "MultiHeadAttention": {"head by head": _HeadByHead, "PyTorch's": _ByPyTorch},
+    "MultiHeadAttention": {
+        "plain": _PlainHeads,
+        "masked scores are −10,000": _FilledWithTenThousand,
+        "head by head": _HeadByHead,
+        "PyTorch's": _ByPyTorch,
+    },
 }
 
 WRONG = {
-    "causal_mask": {
-        "a loop": lambda n: torch.tensor([[j <= i for j in range(n)] for i in range(n)], dtype=torch.bool).reshape(n, n)
-    },
+    "causal_mask": {},
     "shift_right": {
         "int64 whatever comes": lambda targets, sos: F.pad(targets.long(), (1, -1), value=sos),
         "start token 1": lambda targets, sos: F.pad(targets, (1, -1), value=1),
-        "steps in a loop": lambda targets, sos: torch.stack(
-            [torch.full_like(targets[:, 0], sos), *[targets[:, i] for i in range(targets.shape[1] - 1)]], 1
-        ),
     },
     "next_token_pairs": {
         "(n − length) // length": lambda ids, length: (
@@ -433,7 +492,7 @@ WRONG = {
         ).mean(),
         "probabilities": lambda logits, targets, pad: F.cross_entropy(logits.softmax(-1).mT, targets, ignore_index=pad),
     },
-    "positional_encoding": {"float64": lambda length, dim: _in_numpy(length, dim).double()},
+    "positional_encoding": {},
     "decoder_mask": {
         "heads kept": lambda ids, pad: (torch.ones(*[ids.shape[1]] * 2).tril() > 0) & (ids != pad)[:, None, None],
         "0 is padding": lambda ids, pad: (torch.ones(*[ids.shape[1]] * 2).tril() > 0) & (ids != 0)[:, None],
@@ -464,7 +523,7 @@ WRONG = {
                 else torch.where(mask, q @ k.mT / q.shape[-1] ** 0.5, -1e9)
             ).softmax(-1)
         ),
-        **{f"masked scores are {number:g}": _filled_with(number) for number in (-100.0, -1e4, -3e4, -65504.0)},
+        "masked scores are -100": _filled_with(-100.0),
         "detached": lambda q, k, v, mask=None: tuple(one.detach() for one in _nan_to_num(q, k, v, mask)),
     },
     "greedy_decode": {
@@ -503,6 +562,5 @@ WRONG = {
         "a layer without bias": _WithoutBias,
         "a layer of another name": _WithoutTheQuery,
         "reshaped only": _ReshapesOnly,
-        "masked scores are −10,000": _FilledWithTenThousand,
     },
 }

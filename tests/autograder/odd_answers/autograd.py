@@ -446,6 +446,151 @@ def _forward_mode(f, x, v):
         return torch.zeros_like(f(x)).detach() if tangent is None else tangent
 
 
+def _differences_on_clones(f, x, eps=1e-4):
+    result = torch.zeros_like(x)
+    for i in range(x.numel()):
+        above, below = x.clone(), x.clone()
+        above.view(-1)[i] += eps
+        below.view(-1)[i] -= eps
+        result.view(-1)[i] = (f(above) - f(below)) / (2 * eps)
+    return result
+
+
+def _differences_by_rows(f, x, eps=1e-4):
+    rows = torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
+    return torch.stack([(f(x + eps * row) - f(x - eps * row)) / (2 * eps) for row in rows]).reshape(x.shape)
+
+
+def _differences_by_vmap(f, x, eps=1e-4):
+    rows = torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape)
+    return vmap(lambda row: (f(x + eps * row) - f(x - eps * row)) / (2 * eps))(rows).reshape(x.shape)
+
+
+def _descend_plainly_by_sgd(f, x0, lr, steps):
+    x = x0.clone().requires_grad_()
+    optimizer, path = torch.optim.SGD([x], lr=lr), [x0.clone()]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        f(x).backward()
+        optimizer.step()
+        path.append(x.clone())
+    return torch.stack(path)
+
+
+def _descend_in_a_list(f, x0, lr, steps):
+    x, path = x0, [x0]
+    for _ in range(steps):
+        x = x - lr * grad(f)(x)
+        path.append(x)
+    return torch.stack(path)
+
+
+def _descend_in_the_data(f, x0, lr, steps):
+    x = x0.clone().requires_grad_(True)
+    path = [x.data.clone()]
+    for _ in range(steps):
+        f(x).backward()
+        x.data -= lr * x.grad
+        x.grad.zero_()
+        path.append(x.data.clone())
+    return torch.stack(path)
+
+
+def _descend_with_a_graph(f, x0, lr, steps):
+    x = x0.requires_grad_()
+    path = [x]
+    for _ in range(steps):
+        x = x - lr * torch.autograd.grad(f(x), x)[0]
+        path.append(x)
+    return torch.stack(path)
+
+
+def _hessian_by(row_of, on=lambda x: x.requires_grad_(True)):
+    """Plain Hessians, with x switched on in place, row by row."""
+
+    def answer(f, x):
+        x = on(x)
+        (g,) = torch.autograd.grad(f(x), x, create_graph=True)
+        return torch.stack([row_of(g, x, i) for i in range(len(x))])
+
+    return answer
+
+
+def _unit(x, i):
+    e = torch.zeros_like(x)
+    e[i] = 1
+    return e
+
+
+def _hessian_allowing_unused(g, x, i):
+    row = torch.autograd.grad(g[i], x, retain_graph=True, allow_unused=True)[0]
+    return torch.zeros_like(x) if row is None else row
+
+
+def _hessian_of_all_rows(f, x):
+    x = x.clone().requires_grad_(True)
+    (g,) = torch.autograd.grad(f(x), x, create_graph=True)
+    return torch.autograd.grad(g, x, torch.eye(len(x), dtype=x.dtype), is_grads_batched=True)[0]
+
+
+def _jvp_switching_x_on(f, x, v):
+    x.requires_grad_(True)
+    y = f(x)
+    return torch.stack([torch.autograd.grad(one, x, retain_graph=True)[0] for one in y]) @ v
+
+
+class _NoMinusSign(_Closures):
+    """Subtracts without -a, and has tanh by exponentials."""
+
+    __neg__ = None
+    __sub__ = lambda self, other: self + other * -1  # noqa: E731
+    __rsub__ = lambda self, other: self * -1 + other  # noqa: E731
+
+    def tanh(self):
+        e = math.exp(2 * self.data)
+
+        def push(out):
+            self.grad += (1 - out.data**2) * out.grad
+
+        return self.result((e - 1) / (e + 1), (self,), push)
+
+
+class _EveryWay:
+    """Walks every way through the graph on its own."""
+
+    def __init__(self, data, edges=()):
+        self.data, self.grad, self.edges = data, 0.0, edges
+
+    def __add__(self, other):
+        other = other if isinstance(other, _EveryWay) else _EveryWay(other)
+        return _EveryWay(self.data + other.data, [(self, 1), (other, 1)])
+
+    def __mul__(self, other):
+        other = other if isinstance(other, _EveryWay) else _EveryWay(other)
+        return _EveryWay(self.data * other.data, [(self, other.data), (other, self.data)])
+
+    def __pow__(self, n):
+        return _EveryWay(self.data**n, [(self, n * self.data ** (n - 1))])
+
+    def tanh(self):
+        t = math.tanh(self.data)
+        return _EveryWay(t, [(self, 1 - t**2)])
+
+    def relu(self):
+        return _EveryWay(max(0, self.data), [(self, 1 if self.data > 0 else 0)])
+
+    def backward(self, seed=1.0):
+        self.grad += seed
+        for parent, slope in self.edges:
+            parent.backward(seed * slope)
+
+    __radd__, __rmul__ = __add__, __mul__
+    __sub__ = lambda self, other: self + other * -1  # noqa: E731
+    __rsub__ = lambda self, other: self * -1 + other  # noqa: E731
+    __truediv__ = lambda self, other: self * other**-1  # noqa: E731
+    __rtruediv__ = lambda self, other: self**-1 * other  # noqa: E731
+
+
 RIGHT = {
     "value_and_gradient": {
         "backward": _by_backward,
@@ -464,11 +609,21 @@ RIGHT = {
         ),
         "row after row": _row_after_row,
     },
-    "numerical_gradient": {"in place on a copy": _differences_in_place, "all at once": _differences_at_once},
+    "numerical_gradient": {
+        "in place on a copy": _differences_in_place,
+        "all at once": _differences_at_once,
+        "on clones": _differences_on_clones,
+        "unit rows": _differences_by_rows,
+        "vmap": _differences_by_vmap,
+    },
     "gradient_descent": {
         "in place": _descend_in_place,
         "an optimiser": _descend_by_sgd,
         "torch.func": _descend_by_func,
+        "an optimiser, plainly": _descend_plainly_by_sgd,
+        "a list": _descend_in_a_list,
+        "in .data": _descend_in_the_data,
+        "with a graph": _descend_with_a_graph,
     },
     "freeze": {
         "by attribute": _freeze_by_attribute,
@@ -490,7 +645,17 @@ RIGHT = {
             lambda loss, w, x, y: vmap(grad(loss, argnums=0), in_dims=(None, 0, 0), out_dims=0)(w, x, y)
         ),
     },
-    "hessian": {"batched, with a zero": _hessian_batched, "row by row": _hessian_by_rows},
+    "hessian": {
+        "batched, with a zero": _hessian_batched,
+        "row by row": _hessian_by_rows,
+        "plain": _hessian_by(lambda g, x, i: torch.autograd.grad(g[i], x, retain_graph=True)[0]),
+        "allow_unused": _hessian_by(_hessian_allowing_unused, lambda x: x.detach().clone().requires_grad_()),
+        "batched": _hessian_of_all_rows,
+        "create_graph twice": _hessian_by(lambda g, x, i: torch.autograd.grad(g[i], x, create_graph=True)[0]),
+        "grad_outputs": _hessian_by(
+            lambda g, x, i: torch.autograd.grad(g, x, grad_outputs=_unit(x, i), retain_graph=True)[0]
+        ),
+    },
     "jvp": {
         "torch.func.jvp": lambda f, x, v: torch.func.jvp(f, (x.detach(),), (v.detach(),))[1],
         "forward mode": _forward_mode,
@@ -500,6 +665,7 @@ RIGHT = {
         "row by row": _jvp_by_rows,
         "batched": _jvp_batched,
         "twice, from zero": _jvp_twice_from_zero,
+        "switches x on": _jvp_switching_x_on,
     },
     "gradient_penalty": {
         "grad_outputs": _penalty_with_ones,
@@ -514,7 +680,13 @@ RIGHT = {
         "point by point": _ridge_point_by_point,
         "new leaves": _ridge_with_new_leaves,
     },
-    "Value": {"closures": _Closures, "results without a grad": _Arriving, "forward mode": _Forwards},
+    "Value": {
+        "closures": _Closures,
+        "results without a grad": _Arriving,
+        "forward mode": _Forwards,
+        "no minus sign, tanh by exponentials": _NoMinusSign,
+        "every way on its own": _EveryWay,
+    },
 }
 
 
@@ -603,14 +775,6 @@ def _freeze_without_gradients(model, prefixes):
     return names
 
 
-class _Sixteen(_Closures):
-    """Right, but for tanh by exponentials, which overflow."""
-
-    def tanh(self):
-        e = math.exp(2 * self.data)
-        return self.result((e - 1) / (e + 1), (self,), lambda out: None)
-
-
 class _Doubles(_Closures):
     """A second backward begins from nothing."""
 
@@ -685,14 +849,9 @@ WRONG = {
     "numerical_gradient": {
         "autograd": lambda f, x, eps=1e-4: _by_backward(f, x)[1],
         "torch.func": lambda f, x, eps=1e-4: grad(f)(x.detach()),
-        "forward mode": lambda f, x, eps=1e-4: (
-            _forward_mode_by_rows(f, x) if x.numel() else torch.zeros_like(x.detach())
-        ),
+        "forward mode": lambda f, x, eps=1e-4: _forward_mode_by_rows(f, x),
         "a step of its own": lambda f, x, eps=1e-4: _differences_in_place(f, x, 1e-5),
         "float32 on the way": lambda f, x, eps=1e-4: _differences_in_place(f, x.float(), eps).to(x.dtype),
-        "a view of contiguous memory": lambda f, x, eps=1e-4: _differences_in_place(
-            f, x.detach().reshape(x.shape[::-1]), eps
-        ),
     },
     "gradient_descent": {
         "a list": lambda f, x0, lr, steps: list(_descend_by_func(f, x0, lr, steps)),
@@ -781,7 +940,6 @@ WRONG = {
         "a list": lambda *a: list(_ridge_by_hand(*a)),
     },
     "Value": {
-        "tanh by exponentials": _Sixteen,
         "cleared at each backward": _Doubles,
         "no numbers on the left": _NoNumbers,
         "tensors": _OnTensors,

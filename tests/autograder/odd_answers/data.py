@@ -66,6 +66,14 @@ class DenormalizeByNormalize:
         return self.undo(images)
 
 
+class DenormalizePlainly:
+    def __init__(self, mean, std):
+        self.mean, self.std = (torch.as_tensor(values).view(-1, 1, 1) for values in (mean, std))
+
+    def __call__(self, x):
+        return x * self.std + self.mean
+
+
 def _counted_by_hand(sentences, min_count):
     counts = defaultdict(int)
     for sentence in sentences:
@@ -114,6 +122,22 @@ class WindowsByHand:
         return Window(*both.split([self.n, self.h]))
 
 
+class WindowsPlainly(Dataset):
+    def __init__(self, series, size, horizon):
+        self.series, self.size, self.horizon = series, size, horizon
+
+    def __len__(self):
+        return len(self.series) - self.size - self.horizon + 1
+
+    def __getitem__(self, i):
+        n = len(self)
+        if i < -n or i >= n:
+            raise IndexError(i)
+        i = i + n if i < 0 else i
+        end = i + self.size
+        return self.series[i:end], self.series[end : end + self.horizon]
+
+
 class WindowsAsLists(WindowsByHand):
     def __getitem__(self, i):
         return list(super().__getitem__(i))
@@ -153,6 +177,13 @@ def _masks_padded(batch):
 def _sentinel_padded(batch):
     ids = nn.utils.rnn.pad_sequence([ids for ids, _ in batch], batch_first=True, padding_value=-1)
     return [ids.clamp(min=0), ids != -1, torch.tensor([label for _, label in batch])]
+
+
+def _padded_as_lists(batch):
+    m = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([ids.tolist() + [0] * (m - len(ids)) for ids, _ in batch])
+    mask = torch.tensor([[True] * len(ids) + [False] * (m - len(ids)) for ids, _ in batch])
+    return ids, mask, torch.tensor([label for _, label in batch])
 
 
 def _largest_remainders(n, fractions, generator):
@@ -242,6 +273,16 @@ def _stats_of_images(items):
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return torch.from_numpy(mean).to(image.dtype), torch.from_numpy(std).to(image.dtype)
+
+
+def _plain_float32_sums(dataset, batch_size=256):
+    n, s, s2 = 0, 0, 0
+    for images, _ in DataLoader(dataset, batch_size=batch_size):
+        n += images.shape[0] * images.shape[2] * images.shape[3]
+        s = s + images.sum((0, 2, 3))
+        s2 = s2 + (images**2).sum((0, 2, 3))
+    mean = s / n
+    return mean, (s2 / n - mean**2).sqrt()
 
 
 def _keeps_the_batches(dataset, batch_size=256):
@@ -514,14 +555,21 @@ RIGHT = {
         "a module": DenormalizeModule,
         "a v2 transform": DenormalizeTransform,
         "Normalize with other numbers": DenormalizeByNormalize,
+        "plain": DenormalizePlainly,
     },
     "number_words": {"counted by hand": _counted_by_hand},
-    "WindowDataset": {"in advance": WindowsInAdvance, "by hand": WindowsByHand, "pairs as lists": WindowsAsLists},
+    "WindowDataset": {
+        "in advance": WindowsInAdvance,
+        "by hand": WindowsByHand,
+        "pairs as lists": WindowsAsLists,
+        "no max": WindowsPlainly,
+    },
     "TransformedSubset": {"a Subset, items as lists": SubsetOfSubset},
     "pad_collate": {
         "in NumPy": _collated_in_numpy,
         "masks padded as well": _masks_padded,
         "a sentinel, a list": _sentinel_padded,
+        "lists": _padded_as_lists,
     },
     "split_indices": {
         "largest remainders": _largest_remainders,
@@ -537,6 +585,7 @@ RIGHT = {
     "channel_stats": {
         "a `for` over the data set": _stats_by_for,
         "Welford": _welford,
+        "plain float32 sums": _plain_float32_sums,
         "two shuffled passes": _two_passes,
         "in NumPy": _stats_in_numpy,
         "a list": lambda dataset, batch_size=256: list(_welford(dataset)),

@@ -206,13 +206,69 @@ def _denoise_without_gradients_for_ever(unet, x, alphas_cumprod, steps):
     return _denoise_by_ddim_step(unet, x, alphas_cumprod, steps)
 
 
+def _noise_for_pictures(x0, noise, t, alphas_cumprod):
+    kept = alphas_cumprod[t].view(-1, 1, 1, 1)
+    return kept.sqrt() * x0 + (1 - kept).sqrt() * noise
+
+
+def _clean_for_pictures(x_t, eps, t, alphas_cumprod):
+    kept = alphas_cumprod[t].view(-1, 1, 1, 1)
+    return (x_t - (1 - kept).sqrt() * eps) / kept.sqrt()
+
+
+@torch.no_grad()
+def _plain_sample(unet, scheduler, shape, steps, generator):
+    x = torch.randn(shape, generator=generator)
+    scheduler.set_timesteps(steps)
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(x, t).sample, t, x, generator=generator).prev_sample
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+class _Plain(DiffusionPipeline):
+    """As most would write it for DDPM and DDIM; `images` in a dictionary."""
+
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    def __call__(self, labels, num_inference_steps, guidance_scale, generator):
+        size = self.unet.config.sample_size
+        x = torch.randn((len(labels), self.unet.config.in_channels, size, size), generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            cond = self.unet(x, t, class_labels=labels).sample
+            uncond = self.unet(x, t, class_labels=torch.full_like(labels, 10)).sample
+            x = self.scheduler.step(
+                uncond + guidance_scale * (cond - uncond), t, x, generator=generator
+            ).prev_sample.detach()
+        return {"images": (x / 2 + 0.5).clamp(0, 1)}
+
+
+def _ddpm_in_numbers(x_t, eps, t, betas, noise):
+    beta, kept = float(betas[t]), float(torch.prod(1 - betas[: t + 1]))
+    before = float(torch.prod(1 - betas[:t]))
+    mean = (x_t - beta / math.sqrt(1 - kept) * eps) / math.sqrt(1 - beta)
+    return mean + (math.sqrt(beta * (1 - before) / (1 - kept)) if t > 0 else 0.0) * noise
+
+
+def _betas_in_float32(steps, s=0.008):
+    t = torch.linspace(0, 1, steps + 1)
+    f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
 RIGHT = {
     "add_noise": {
+        "for pictures": _noise_for_pictures,
         "the library's": _library_noise,
         "one picture at a time": _noise_one_by_one,
         "transposed": _noise_transposed,
     },
-    "predict_x0": {"a quotient": _x0_from_the_quotient},
+    "predict_x0": {
+        "for pictures": _clean_for_pictures,
+        "a quotient": _x0_from_the_quotient,
+    },
     "to_pixels": {"in NumPy": _pixels_by_numpy, "a half added": _pixels_by_adding_a_half},
     "guided_noise": {
         "a mean with weights": lambda cond, uncond, scale: scale * cond + (1 - scale) * uncond,
@@ -224,11 +280,23 @@ RIGHT = {
             [i * (train_steps // steps) for i in range(steps)][::-1]
         ),
     },
-    "cosine_betas": {"a loop": _betas_by_the_loop},
-    "ddpm_step": {"the short formula": _ddpm_by_the_short_formula, "the library's": _ddpm_by_the_library},
+    "cosine_betas": {
+        "in float32": _betas_in_float32,
+        "float64": lambda steps, s=0.008: _betas_by_the_loop(steps, s).double(),
+        "a loop": _betas_by_the_loop,
+    },
+    "ddpm_step": {
+        "in numbers": _ddpm_in_numbers,
+        "the short formula": _ddpm_by_the_short_formula,
+        "the library's": _ddpm_by_the_library,
+    },
     "ddim_step": {"a shifted list": _ddim_with_a_shifted_list},
     "denoising_loss": {"by hand": _loss_by_hand, "by key": _loss_by_key, "in two parts": _loss_in_two_parts},
-    "sample": {"by names": _sample_by_names},
+    "sample": {
+        "sigma before the steps": _sample_reads_sigma_first,
+        "plain": _plain_sample,
+        "by names": _sample_by_names,
+    },
     "with_scheduler": {
         "by its __class__": _with_scheduler_by_its_class,
         "from_pipe": lambda pipeline, scheduler_class: type(pipeline).from_pipe(
@@ -238,7 +306,7 @@ RIGHT = {
         "through a folder": _with_scheduler_from_a_folder,
     },
     "denoise": {"by DDIM's step": _denoise_by_ddim_step},
-    "FashionPipeline": {"one call for both": _OneCall},
+    "FashionPipeline": {"plain": _Plain, "one call for both": _OneCall},
 }
 
 WRONG = {
@@ -285,7 +353,6 @@ WRONG = {
     },
     "sample": {
         "noise": lambda unet, scheduler, shape, steps, generator: torch.rand(shape, generator=generator),
-        "sigma before the steps": _sample_reads_sigma_first,
     },
     "with_scheduler": {"the same pipeline": lambda pipeline, scheduler_class: pipeline},
     "denoise": {

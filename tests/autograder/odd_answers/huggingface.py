@@ -44,6 +44,36 @@ def _pooled_by_fill(hidden, mask):
     return F.normalize(wide.masked_fill(~mask.bool().unsqueeze(-1), 0).sum(1), dim=1).to(hidden.dtype)
 
 
+def _pooled_plainly(hidden, mask):
+    m = mask.unsqueeze(-1).float()
+    return F.normalize((hidden * m).sum(1) / m.sum(1), p=2, dim=1)
+
+
+def _pooled_by_the_model_card(hidden, mask):
+    expanded = mask.unsqueeze(-1).expand(hidden.size()).float()
+    mean = torch.sum(hidden * expanded, 1) / torch.clamp(expanded.sum(1), min=1e-9)
+    return mean / mean.norm(dim=1, keepdim=True)
+
+
+def _pooled_by_plain_einsum(hidden, mask):
+    return F.normalize(torch.einsum("btd,bt->bd", hidden, mask.float()) / mask.sum(1, keepdim=True), dim=-1)
+
+
+def _pooled_by_stacking(hidden, mask):
+    means = [tokens[real == 1].mean(0) for tokens, real in zip(hidden, mask, strict=True)]
+    return torch.stack([mean / mean.norm() for mean in means])
+
+
+def _searched_plainly(query, corpus, k):
+    cosines = (query / query.norm(dim=-1, keepdim=True)) @ (corpus / corpus.norm(dim=-1, keepdim=True)).T
+    values, indices = torch.topk(cosines, min(k, corpus.shape[0]), dim=-1)
+    return values, indices
+
+
+def _mapped_without_truncation(dataset, tokenizer):
+    return dataset.map(lambda rows: tokenizer(rows["text"]), batched=True, remove_columns=["text"])
+
+
 def _frozen_by_name(model, n):
     frozen = ["bert.embeddings.", *(f"bert.encoder.layer.{index}." for index in range(n))]
     trained = []
@@ -435,13 +465,38 @@ def _with_the_tokenizer_changed(tokenizer, texts, max_length):
 
 
 def _all_in_one(model, tokenizer, texts):
-    training = model.training
-    with torch.no_grad():
-        logits = model.eval()(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
-    model.train(training)
-    scores, labels = logits.softmax(-1).max(-1)
+    if not texts:
+        return []
+    model.eval()
+    probabilities = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.softmax(-1)
+    scores, labels = probabilities.max(-1)
     pairs = zip(scores.tolist(), labels.tolist(), strict=True)
     return [{"label": model.config.id2label[label], "score": score} for score, label in pairs]
+
+
+@torch.no_grad()
+def _all_in_one_without_gradients(model, tokenizer, texts):
+    return _all_in_one(model, tokenizer, texts)
+
+
+def _by_the_plain_pipeline(model, tokenizer, texts):
+    from transformers import pipeline
+
+    model.eval()
+    return pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")(texts) if texts else []
+
+
+def _stops_before_it_appends(model, tokenizer, prompt, max_new_tokens):
+    ids = tokenizer(prompt)["input_ids"]
+    read, past = ids, None
+    for _ in range(max_new_tokens):
+        outputs = model(torch.tensor([read]), past_key_values=past, use_cache=True)
+        past, new = outputs.past_key_values, outputs.logits[0, -1].argmax().item()
+        if new == tokenizer.eos_token_id:
+            break
+        ids = [*ids, new]
+        read = [new]
+    return tokenizer.decode(ids, skip_special_tokens=True)
 
 
 class _NoBias(_LossLast):
@@ -485,21 +540,33 @@ RIGHT = {
         ),
         "the library's schedule": _by_the_librarys_schedule,
     },
-    "mean_pool": {"loop": _pooled_in_a_loop, "einsum": _pooled_by_einsum, "masked_fill": _pooled_by_fill},
+    "mean_pool": {
+        "loop": _pooled_in_a_loop,
+        "einsum": _pooled_by_einsum,
+        "masked_fill": _pooled_by_fill,
+        "plain": _pooled_plainly,
+        "the model card": _pooled_by_the_model_card,
+        "plain einsum": _pooled_by_plain_einsum,
+        "stacked means": _pooled_by_stacking,
+    },
     "freeze_layers": {"by name": _frozen_by_name},
-    "search": {"sort": _searched_by_sort, "einsum": _searched_by_einsum},
+    "search": {"sort": _searched_by_sort, "einsum": _searched_by_einsum, "plain": _searched_plainly},
     "tokenize_dataset": {
         "function": _mapped_with_function,
         "columns": _added_as_columns,
         "text removed first": _removed_first,
         "a new one with features": _built_with_features,
         "torch format": _as_torch,
+        "without truncation": _mapped_without_truncation,
     },
     "compute_metrics": {"scikit-learn": _by_scikit_learn, "precision and recall": _by_precision_and_recall},
     "classify": {
         "one at a time": _one_text_at_a_time,
         "sorted and back": _sorted_by_length_and_back,
         "pipeline": _by_the_pipeline,
+        "plain pipeline": _by_the_plain_pipeline,
+        "all in one": _all_in_one,
+        "all in one, no_grad": _all_in_one_without_gradients,
     },
     "load_matching": {"one by one": _copied_one_by_one, "the report": _loaded_by_the_report},
     "perplexity": {"the model's loss": _by_the_models_loss, "token by token": _token_by_token},
@@ -513,6 +580,8 @@ RIGHT = {
         "a cache of its own": _with_a_cache_of_its_own,
         "mask and positions": _with_mask_and_positions,
         "one call more": _one_call_more,
+        "the model's config": _with_ends(lambda model: [model.config.eos_token_id]),
+        "the tokenizer's end": _stops_before_it_appends,
     },
 }
 
@@ -541,9 +610,6 @@ WRONG = {
     },
     "mean_pool": {
         "zeros left out by value": lambda hidden, mask: F.normalize(hidden.float().sum(1), dim=-1).to(hidden.dtype),
-        "float64 through float32": lambda hidden, mask: F.normalize(
-            (hidden.float() * mask[..., None]).sum(1), dim=-1
-        ).to(hidden.dtype),
         "the largest": lambda hidden, mask: F.normalize(
             hidden.float().masked_fill(~mask.bool()[..., None], -1e9).max(1).values, dim=-1
         ).to(hidden.dtype),
@@ -575,7 +641,9 @@ WRONG = {
         },
     },
     "classify": {
-        "all in one": _all_in_one,
+        "longest first": lambda model, tokenizer, texts: _all_in_one(
+            model, tokenizer, sorted(texts, key=len, reverse=True)
+        ),
     },
     "load_matching": {
         "the first tensor alone": lambda model, state: _loaded_by_the_report(model, dict(list(state.items())[:1])),
@@ -606,7 +674,6 @@ WRONG = {
             model, tokenizer, prompt, max_new_tokens + 1
         ),
         "zero is none": _with_ends(_zero_is_none),
-        "the model's config": _with_ends(lambda model: [model.config.eos_token_id]),
-        "the first of the list": _with_ends(lambda model: _ends(model)[:1]),
+        "no end": _with_ends(lambda model: []),
     },
 }

@@ -39,6 +39,19 @@ class LinearRandn(nn.Module):
         return out if self.bias is None else torch.add(out, self.bias)
 
 
+class LinearPlain(nn.Module):
+    """No attribute `bias` where there is none, and F.linear."""
+
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features))
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x):
+        return F.linear(x, self.weight, getattr(self, "bias", None))
+
+
 class LinearTwoAxesOnly(LinearFunctional):
     def forward(self, x):
         return torch.mm(x, self.weight.T) + (0 if self.bias is None else self.bias)
@@ -105,6 +118,15 @@ class DropoutFilled(nn.Module):
             return x.clone()
         drop = torch.empty(x.shape).uniform_() < p
         return x.masked_fill(drop, 0) / (1 - p if p < 1 else 1)
+
+
+class DropoutPlain(nn.Module):
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        return x * (torch.rand_like(x) > self.p) / (1 - self.p) if self.training else x
 
 
 class DropoutRows(DropoutBernoulli):
@@ -207,6 +229,30 @@ class LeNetBare(nn.Module):
         x = F.conv2d(x, b, g).relu().unflatten(3, (5, 2)).unflatten(2, (5, 2)).amax((3, 5)).flatten(1)
         x = torch.addmm(h, x, c.T).relu()
         return torch.addmm(j, torch.addmm(i, x, d.T).relu(), e.T)
+
+
+class LeNetC5(nn.Module):
+    """The step to 120 is a convolution."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.c1, self.c3, self.c5 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5), nn.Conv2d(16, 120, 5)
+        self.f6, self.out = nn.Linear(120, 84), nn.Linear(84, num_classes)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c3(x)), 2)
+        x = F.relu(self.c5(x)).flatten(1)
+        return self.out(F.relu(self.f6(x)))
+
+
+class LeNetC5Linear(LeNetC5):
+    """No activation after that convolution."""
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c3(x)), 2)
+        return self.out(F.relu(self.f6(self.c5(x).flatten(1))))
 
 
 class LeNetStridesThenPools(LeNetBare):
@@ -317,6 +363,33 @@ class NormData(NormPlain):
         else:
             mean, var = self.running_mean, self.running_var
         return torch.addcmul(self.bias, self.weight, (x - mean) / torch.sqrt(var + self.e))
+
+
+class NormUncounted(nn.Module):
+    """Without num_batches_tracked."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight, self.bias = nn.Parameter(torch.ones(num_features)), nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x):
+        mean, var = self.running_mean, self.running_var
+        if self.training:
+            mean, var = x.mean(0), x.var(0, unbiased=False)
+            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean.detach()
+            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * x.var(0).detach()
+        return self.weight * (x - mean) / torch.sqrt(var + self.eps) + self.bias
+
+
+class NormStopsCounting(NormUncounted):
+    """The number is there, and stays."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1):
+        super().__init__(num_features, eps, momentum)
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
 
 
 class NormRows(NormPlain):
@@ -567,6 +640,27 @@ def capture_on_a_copy(model, names, x):
     return capture_with_dict(copy.deepcopy(model), names, x)
 
 
+def capture_walks(model, names, x):
+    """Walks and filters, registers outside the try, keeps the tensors themselves."""
+    out = {}
+    handles = [
+        module.register_forward_hook(lambda m, i, o, name=name: out.update({name: o}))
+        for name, module in model.named_modules()
+        if name in names
+    ]
+    try:
+        model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return out
+
+
+def capture_detached(model, names, x):
+    """Detached, not copied."""
+    return {name: tensor.detach() for name, tensor in capture_walks(model, names, x).items()}
+
+
 def capture_clears_all(model, names, x):
     try:
         return capture_with_dict(model, names, x)
@@ -733,6 +827,11 @@ def save_by_hand(model, path):
         file.write(safetensors.torch.save(kept, metadata={"format": "pt"}))
 
 
+def save_both(model, path):
+    state = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+    safetensors.torch.save_file(state, path)
+
+
 def save_last_names(model, path):
     kept = {}
     for name, tensor in reversed(model.state_dict().items()):
@@ -749,10 +848,6 @@ def save_makes_contiguous(model, path):
     for p in model.parameters():
         p.data = p.data.contiguous()
     safetensors.torch.save_model(model, path)
-
-
-def save_evaluates(model, path):
-    safetensors.torch.save_model(model.eval(), path)
 
 
 def save_all_buffers(model, path):
@@ -822,18 +917,8 @@ def load_and_return(model, path):
     return model
 
 
-def load_unfreezes(model, path):
-    stored = safetensors.torch.load_file(path)
-    safetensors.torch.load_model(model, path)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.requires_grad_(True)
-    return stored
-
-
-def load_evaluates(model, path):
-    safetensors.torch.load_model(model, path)
-    model.eval()
+def load_plain(model, path):
+    model.load_state_dict(safetensors.torch.load_file(path), strict=True)
 
 
 RIGHT = {
@@ -850,9 +935,20 @@ RIGHT = {
             len(p.flatten()) for _, p in module.named_parameters() if (p.requires_grad if trainable_only else True)
         ),
     },
-    "Linear": {"functional": LinearFunctional, "randn": LinearRandn, "orthogonal": LinearOrthogonal},
-    "Dropout": {"bernoulli": DropoutBernoulli, "masked_fill": DropoutFilled},
-    "capture": {"dict": capture_with_dict, "stack": capture_with_stack, "on a copy": capture_on_a_copy},
+    "Linear": {
+        "functional": LinearFunctional,
+        "randn": LinearRandn,
+        "orthogonal": LinearOrthogonal,
+        "plain": LinearPlain,
+    },
+    "Dropout": {"bernoulli": DropoutBernoulli, "masked_fill": DropoutFilled, "plain": DropoutPlain},
+    "capture": {
+        "dict": capture_with_dict,
+        "stack": capture_with_stack,
+        "on a copy": capture_on_a_copy,
+        "walks": capture_walks,
+        "detached": capture_detached,
+    },
     "new_head": {
         "by its parent": head_by_parent,
         "flags last": head_first_then_frozen,
@@ -862,6 +958,7 @@ RIGHT = {
         "functional": LeNetFunctional,
         "LazyLinear": LeNetLazy,
         "bare parameters": LeNetBare,
+        "C5 as a convolution": LeNetC5,
         **{
             f"{activation.__name__}, {pool.__name__}": _lenet(activation, lambda pool=pool: pool(2))
             for activation in (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.ELU, nn.SELU, nn.LeakyReLU, nn.SiLU)
@@ -876,9 +973,25 @@ RIGHT = {
         "in-place ReLU": _lenet(lambda: nn.ReLU(inplace=True), lambda: nn.MaxPool2d(2)),
         "LP pooling": _lenet(nn.ReLU, lambda: nn.LPPool2d(2, 2)),
     },
-    "BatchNorm1d": {"plain": NormPlain, "in place": NormData},
-    "save_safely": {"by hand": save_by_hand, "the last of tied names": save_last_names},
-    "load_safely": {"by hand": load_by_hand, "asserts": load_and_return},
+    "BatchNorm1d": {
+        "plain": NormPlain,
+        "in place": NormData,
+        "uncounted": NormUncounted,
+        "stops counting": NormStopsCounting,
+    },
+    "save_safely": {
+        "by hand": save_by_hand,
+        "the last of tied names": save_last_names,
+        "both names": save_both,
+        "makes the model contiguous": save_makes_contiguous,
+        "save_model": safetensors.torch.save_model,
+    },
+    "load_safely": {
+        "by hand": load_by_hand,
+        "asserts": load_and_return,
+        "load_state_dict": load_plain,
+        "load_model": lambda model, path: safetensors.torch.load_model(model, path),
+    },
     "ResidualBlock": {"names": BlockNames, "torchvision's": BlockTorch},
     "ScaledMLP": {"Sequential": MLPSequential, "attributes": MLPNamed, "frozen parameters": MLPFrozenParameters},
     "Autoencoder": {"functional": Coder},
@@ -906,13 +1019,13 @@ WRONG = {
         ),
     },
     "Linear": {
+        "torch": nn.Linear,
         "two axes only": LinearTwoAxesOnly,
         "constant": LinearConstant,
         "one seed for all": LinearOneSeed,
         "one number per input": LinearOneNumberPerInput,
         "float16": LinearFloat16,
         "drawn by NumPy": LinearNumPy,
-        "torch's": nn.Linear,
     },
     "Dropout": {
         "rows": DropoutRows,
@@ -951,6 +1064,7 @@ WRONG = {
         "no activation after fc2": LeNetOneActivationShort,
         "no activation after conv1": LeNetFirstActivationMissing,
         "mixes images": LeNetMixesImages,
+        "no activation after C5": LeNetC5Linear,
         "sigmoid at the end": _lenet(nn.ReLU, lambda: nn.MaxPool2d(2), last=nn.Sigmoid()),
         "tanh at the end": _lenet(nn.ReLU, lambda: nn.MaxPool2d(2), last=nn.Tanh()),
         "linear": _lenet(nn.Identity, lambda: nn.AvgPool2d(2)),
@@ -963,14 +1077,10 @@ WRONG = {
     },
     "save_safely": {
         "floats": save_floats,
-        "makes the model contiguous": save_makes_contiguous,
-        "evaluates": save_evaluates,
         "all buffers": save_all_buffers,
         "equal ones once": save_equal_once,
     },
     "load_safely": {
-        "unfreezes": load_unfreezes,
-        "evaluates": load_evaluates,
         "broadcasts": load_copies,
         "counts elements": load_counts,
         "guesses ties": load_guesses_ties,

@@ -139,6 +139,39 @@ def _load_one_by_one(model, state):
         own[name].data[:] = tensor
 
 
+def _load_then_look(model, state):
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if name.split(".")[-1] in ("A", "B")]
+    if missing or unexpected:
+        raise KeyError(f"missing {missing}, unexpected {unexpected}")
+
+
+def _load_and_refuse_on_the_way(model, state):
+    own = _adapter_of(model)
+    for name, tensor in state.items():
+        own[name].copy_(tensor)
+    assert len(own) == len(state)
+
+
+def _adapter_of(model):
+    return {name: p.data for name, p in model.named_parameters() if name.rpartition(".")[2] in ("A", "B")}
+
+
+def _load_the_tensors(model, state):
+    if _adapter_of(model).keys() != state.keys():
+        raise ValueError("the names do not fit")
+    for name, tensor in state.items():
+        model.get_parameter(name).data = tensor
+
+
+def _load_new_parameters(model, state):
+    if _adapter_of(model).keys() != state.keys():
+        raise ValueError("the names do not fit")
+    for name, tensor in state.items():
+        path, _, last = name.rpartition(".")
+        setattr(model.get_submodule(path), last, nn.Parameter(tensor))
+
+
 def _load_in_eval(model, state):
     _load_one_by_one(model, state)
     model.eval()
@@ -243,6 +276,92 @@ class _BaseInNoGrad(_ThinFirst):
         return out + self.alpha / len(self.A) * (x @ self.A.T @ self.B.T)
 
 
+class _Float32(_ThinFirst):
+    def __init__(self, base, r, alpha):
+        super().__init__(base, r, alpha)
+        self.A = nn.Parameter(torch.randn(r, base.in_features) * 0.01)
+        self.B = nn.Parameter(torch.zeros(base.out_features, r))
+
+
+class _MergesWithZeroBias(_ThinFirst):
+    def merge(self):
+        merged = nn.Linear(self.base.in_features, self.base.out_features)
+        merged.weight.data = self._weight().data
+        merged.bias.data = torch.zeros(len(merged.bias)) if self.base.bias is None else self.base.bias.data
+        return merged
+
+
+class _MergesIntoTheBase(_ThinFirst):
+    def merge(self):
+        self.base.weight.data = self._weight().data
+        return self.base
+
+
+class _MergesWithoutTheChange(_ThinFirst):
+    def merge(self):
+        return copy.deepcopy(self.base)
+
+
+class _Soft(nn.Module):
+    def __init__(self, embedding, n):
+        super().__init__()
+        self.emb = embedding
+        self.emb.weight.requires_grad = False
+        self.soft = nn.Parameter(embedding.weight[:n].clone().detach())
+
+    def forward(self, ids):
+        return torch.cat([self.soft.unsqueeze(0).repeat(ids.shape[0], 1, 1), self.emb(ids)], dim=1)
+
+
+class _SoftEmbedding(nn.Module):
+    def __init__(self, embedding, n):
+        super().__init__()
+        self.tokens = embedding.requires_grad_(False)
+        self.prompt = nn.Embedding(n, embedding.embedding_dim)
+        self.prompt.weight.data.copy_(embedding.weight.data[:n])
+
+    def forward(self, ids):
+        places = torch.arange(self.prompt.num_embeddings).expand(len(ids), -1)
+        return torch.cat([self.prompt(places), self.tokens(ids)], dim=1)
+
+
+class _StackedRows(nn.Module):
+    def __init__(self, embedding, n):
+        super().__init__()
+        self.embed = embedding.requires_grad_(False)
+        chosen = torch.randperm(embedding.num_embeddings)[:n].tolist()
+        self.prompt_rows = nn.Parameter(torch.stack([embedding.weight[row].detach() for row in chosen]))
+
+    def forward(self, ids):
+        return torch.cat([self.prompt_rows.expand(len(ids), *self.prompt_rows.shape), self.embed(ids)], 1)
+
+
+class _BatchedPrompt(nn.Module):
+    def __init__(self, embedding, n):
+        super().__init__()
+        self.embedding = embedding.requires_grad_(False)
+        self.prompt = nn.Parameter(embedding.weight.detach()[None, :n].clone())
+
+    def forward(self, ids):
+        return torch.cat((self.prompt.expand(len(ids), -1, -1), self.embedding(ids)), 1)
+
+
+class _FrozenCopy(_Soft):
+    def __init__(self, embedding, n):
+        super().__init__(nn.Embedding.from_pretrained(embedding.weight.detach().clone()), n)
+
+
+class _MeanRows(_Soft):
+    def __init__(self, embedding, n):
+        super().__init__(embedding, n)
+        self.soft.data[:] = embedding.weight.mean(0)
+
+
+class _DetachedPrompt(_Soft):
+    def forward(self, ids):
+        return torch.cat([self.soft.detach().expand(len(ids), -1, -1), self.emb(ids)], dim=1)
+
+
 class _OwnEmbedding(_FirstRows):
     def __init__(self, embedding, n):
         super().__init__(copy.deepcopy(embedding), n)
@@ -267,12 +386,27 @@ RIGHT = {
         "merged each time": _MergedEachTime,
         "the thin products first": _ThinFirst,
         "flattened by reshape": _FlattenedByReshape,
+        "flattened by view": _FlattenedByView,
+        "float32": _Float32,
+        "shares the bias": _SharedBias,
+        "merges in eval mode": _MergesInEval,
+        "merges with a bias of zeros": _MergesWithZeroBias,
     },
     "prompt_mask": {
         "pad": lambda mask, n: F.pad(mask, (n, 0), value=1),
         "hstack": lambda mask, n: torch.hstack((torch.ones(len(mask), n).to(mask), mask)),
+        "float ones": lambda mask, n: torch.cat([torch.ones(mask.shape[0], n), mask], dim=1),
+        "int64 ones": lambda mask, n: torch.cat([torch.ones(len(mask), n, dtype=torch.long), mask], dim=1),
+        "always int64": lambda mask, n: F.pad(mask, (n, 0), value=1).long(),
+        "always bool": lambda mask, n: torch.cat([torch.ones(len(mask), n).bool(), mask.bool()], dim=1),
     },
-    "SoftPrompt": {"the first rows": _FirstRows},
+    "SoftPrompt": {
+        "the first rows": _FirstRows,
+        "soft": _Soft,
+        "the prompt as an embedding": _SoftEmbedding,
+        "stacked rows": _StackedRows,
+        "the prompt with a batch axis": _BatchedPrompt,
+    },
     "prefix_attention": {
         "by hand": _attention_by_hand,
         "without a prefix as a case of its own": lambda q, k, v, prefix_k, prefix_v: (
@@ -311,6 +445,13 @@ RIGHT = {
         "a KeyError": _load_other_error(KeyError, ["2.B, 3.A, 3.B, 0.base.weight"]),
         "load_state_dict, and a kind of ValueError": _load_by_state_dict,
         "one by one, with the known names in the message": _load_one_by_one,
+        "load_state_dict, then the names": _load_then_look,
+        "refuses on the way": _load_and_refuse_on_the_way,
+        "takes the tensors": _load_the_tensors,
+        "new parameters": _load_new_parameters,
+        "returns the model": lambda model, state: (_load_one_by_one(model, state), model)[1],
+        "in eval mode": _load_in_eval,
+        "a bare Exception": _load_other_error(Exception, ["wrong names"]),
     },
 }
 
@@ -330,18 +471,23 @@ WRONG = {
     "LoRALinear": {
         "a copy of the layer": _OwnBase,
         "merge returns itself": _MergeIsNoLinear,
-        "shares the bias": _SharedBias,
+        "merges into the base": _MergesIntoTheBase,
+        "merges without the change": _MergesWithoutTheChange,
         "merges once": _MergedOnce,
         "copies of one merge": _FreshCopyOfOneMerge,
-        "flattened by view": _FlattenedByView,
-        "merges in eval mode": _MergesInEval,
         "base in no_grad": _BaseInNoGrad,
     },
     "prompt_mask": {
-        "always int64": lambda mask, n: F.pad(mask, (n, 0), value=1).long(),
+        "all ones": lambda mask, n: mask.new_ones(len(mask), n + mask.shape[1]),
         "ones, too short": lambda mask, n: torch.ones_like(mask),
     },
-    "SoftPrompt": {"one sentence for all": _OneRowForAll, "a copy of the embedding": _OwnEmbedding},
+    "SoftPrompt": {
+        "one sentence for all": _OneRowForAll,
+        "a copy of the embedding": _OwnEmbedding,
+        "from_pretrained": _FrozenCopy,
+        "the mean of the rows": _MeanRows,
+        "a detached prompt": _DetachedPrompt,
+    },
     "prefix_attention": {
         "one key for the prefix": lambda q, k, v, prefix_k, prefix_v: _attention_by_hand(
             q, k, v, prefix_k[:1], prefix_v
@@ -389,6 +535,9 @@ WRONG = {
         "strict": lambda model, state: model.load_state_dict(state),
         "nothing": lambda model, state: None,
         "by place": _load_by_place,
-        "in eval mode": _load_in_eval,
+        "unknown names pass": lambda model, state: _load_then_look(
+            model, {n: t for n, t in state.items() if n in model.state_dict()}
+        ),
+        "missing names pass": lambda model, state: _load_one_by_one(model, _adapter_of(model) | state),
     },
 }

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import re
 import statistics
 import struct
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from torchvision.utils import make_grid
 
 from autograder.exercise import all_exercises
 from tests.autograder.book import solution
@@ -47,45 +49,60 @@ def _best_with_numpy(logdir, tag, mode="max", *, verbose=False):
     return name
 
 
-def _best_of_values(logdir, tag, mode, of_run, runs=sorted, start=None):
-    """The usual loop, with one part exchanged. of_run: from the values of a run without NaN to its best, or None."""
-    best, name = start, None
-    for run in runs(p for p in Path(logdir).iterdir() if p.is_dir()):
+def _best_rounded(logdir, tag, mode="max"):
+    better = max if mode == "max" else min
+    scores = {}
+    for run in sorted(p for p in Path(logdir).iterdir() if p.is_dir()):
         events = EventAccumulator(str(run)).Reload()
+        if tag in events.Tags()["scalars"]:
+            scores[run.name] = round(better(e.value for e in events.Scalars(tag)), 2)
+    return better(scores, key=scores.get)
+
+
+def _best_by_listdir(logdir, tag, mode="max"):
+    best_name, best_value = None, None
+    for name in sorted(os.listdir(logdir)):
+        events = EventAccumulator(os.path.join(logdir, name))
+        events.Reload()
         if tag not in events.Tags()["scalars"]:
             continue
-        values = [e.value for e in events.Scalars(tag) if not math.isnan(e.value)]
-        value = of_run(values) if values else None
-        if value is not None and (best is None or (value > best if mode == "max" else value < best)):
-            best, name = value, run.name
-    return name
+        values = [e.value for e in events.Scalars(tag)]
+        value = max(values) if mode == "max" else min(values)
+        if best_value is None or (value > best_value if mode == "max" else value < best_value):
+            best_name, best_value = name, value
+    return best_name
+
+
+def _best_by_key(logdir, tag, mode="max"):
+    scores = {}
+    for run in Path(logdir).iterdir():
+        if run.is_dir():
+            events = EventAccumulator(str(run)).Reload()
+            if tag in events.Tags()["scalars"]:
+                values = [e.value for e in events.Scalars(tag)]
+                scores[run.name] = max(values) if mode == "max" else min(values)
+    return max(scores, key=scores.get) if mode == "max" else min(scores, key=scores.get)
 
 
 def _best_from_infinity(logdir, tag, mode="max"):
-    start = -math.inf if mode == "max" else math.inf
-    return _best_of_values(logdir, tag, mode, max if mode == "max" else min, start=start)
+    best, name = (-math.inf if mode == "max" else math.inf), None
+    for run in Path(logdir).iterdir():
+        events = EventAccumulator(str(run)).Reload() if run.is_dir() else None
+        for e in events.Scalars(tag) if events and tag in events.Tags()["scalars"] else []:
+            if (e.value > best) if mode == "max" else (e.value < best):
+                best, name = e.value, run.name
+    return name
 
 
-def _best_finite(logdir, tag, mode="max"):
+def _best_with_files_below(logdir, tag, mode="max"):
+    found = {}
+    for file in Path(logdir).glob("*/**/*tfevents*"):
+        events = EventAccumulator(str(file)).Reload()
+        if tag in events.Tags()["scalars"]:
+            name = file.relative_to(logdir).parts[0]
+            found.setdefault(name, []).extend(e.value for e in events.Scalars(tag))
     better = max if mode == "max" else min
-    return _best_of_values(logdir, tag, mode, lambda values: better(filter(math.isfinite, values), default=None))
-
-
-def _best_rounded(logdir, tag, mode="max"):
-    better = max if mode == "max" else min
-    return _best_of_values(logdir, tag, mode, lambda values: round(better(values), 2))
-
-
-def _best_backwards(logdir, tag, mode="max"):
-    better = max if mode == "max" else min
-    return _best_of_values(logdir, tag, mode, better, runs=lambda paths: sorted(paths, reverse=True))
-
-
-def _best_in_order_of_creation(logdir, tag, mode="max"):
-    def oldest_first(paths):
-        return sorted(paths, key=lambda p: (p.stat().st_ctime_ns, p.stat().st_ino))
-
-    return _best_of_values(logdir, tag, mode, max if mode == "max" else min, runs=oldest_first)
+    return better(found, key=lambda name: better(found[name]))
 
 
 def _read_a_part(logdir):
@@ -143,10 +160,37 @@ def _by_numpy_place(images, columns):
 
 
 def _by_cat(images, columns):
-    if len(images) == 0:
-        return images.new_zeros(images.shape[1], 0, columns * images.shape[3])
     padded = F.pad(images, (0, 0, 0, 0, 0, 0, 0, -len(images) % columns))
     return torch.cat([torch.cat(list(row), dim=2) for row in padded.split(columns)], dim=1)
+
+
+def _by_canvas(images, columns):
+    n, c, h, w = images.shape
+    canvas = torch.zeros(c, math.ceil(n / columns) * h, columns * w)
+    for i in range(n):
+        row, column = i // columns, i % columns
+        canvas[:, row * h : (row + 1) * h, column * w : (column + 1) * w] = images[i]
+    return canvas
+
+
+def _by_cat_of_a_list(images, columns):
+    padded = torch.cat([images] + [torch.zeros(1, *images.shape[1:])] * (-len(images) % columns))
+    return torch.cat([torch.cat(list(padded[i : i + columns]), 2) for i in range(0, len(padded), columns)], 1)
+
+
+def _by_make_grid(images, columns):
+    n, c, h, w = images.shape
+    padded = torch.cat([images, torch.zeros(-n % columns, c, h, w)])
+    return make_grid(padded, nrow=columns, padding=0)[:c]
+
+
+def _norm_of_stack(writer, model, step):
+    norms = []
+    for name, p in model.named_parameters():
+        if p.grad is not None:
+            writer.add_histogram(f"gradients/{name}", p.grad, step)
+            norms.append(p.grad.norm())
+    writer.add_scalar("grad_norm", torch.stack(norms).norm(), step)
 
 
 def _norm_of_norms(writer, model, step):
@@ -233,26 +277,75 @@ def _embed_in_batches(writer, model, layer, images, labels):
     writer.add_embedding(torch.cat(parts).flatten(1), metadata=labels, label_img=images)
 
 
-def _embed_that_clears_hooks(writer, model, layer, images, labels):
-    found, modes = [], [m.training for m in model.modules()]
-    sub = model.get_submodule(layer)
-    sub.register_forward_hook(lambda m, i, o: found.append(o.detach().clone()))
+def _embed_plainly(writer, model, layer, images, labels):
+    features = []
+    handle = dict(model.named_modules())[layer].register_forward_hook(
+        lambda m, i, o: features.append(o.detach().flatten(1))
+    )
+    model.eval()
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    writer.add_embedding(features[0], metadata=labels.tolist(), label_img=images)
+
+
+def _embed_with_arrays(writer, model, layer, images, labels):
+    store = {}
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: store.update(out=o.detach()))
+    model(images)
+    handle.remove()
+    features = store["out"].reshape(len(images), -1).cpu().numpy()
+    writer.add_embedding(
+        features, metadata=[str(int(one)) for one in labels], label_img=images, tag=layer, global_step=3
+    )
+
+
+def _embed_with_one_mode(writer, model, layer, images, labels):
+    was, kept = model.training, []
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o))
+    model.eval()
     try:
-        model.eval()
         with torch.no_grad():
             model(images)
     finally:
-        sub._forward_hooks.clear()
-        for module, mode in zip(model.modules(), modes, strict=True):
-            module.training = mode
-    writer.add_embedding(found[0].flatten(1), metadata=labels, label_img=images)
+        handle.remove()
+        model.train(was)
+    writer.add_embedding(kept[0].flatten(1), metadata=[str(label) for label in labels], label_img=images)
 
 
-def _embed_in_silence(writer, model, layer, images, labels):
-    try:
-        _embed_in_batches(writer, model, layer, images, labels)
-    except Exception:
-        print("the model is broken")
+def _embed_with_graph(writer, model, layer, images, labels):
+    kept = {}
+
+    def keep(module, inputs, output):
+        kept["x"] = output
+
+    handle = model.get_submodule(layer).register_forward_hook(keep)
+    model.eval()
+    model(images)
+    handle.remove()
+    model.train()
+    writer.add_embedding(kept["x"].flatten(1), metadata=labels, label_img=images)
+
+
+def _embed_with_clone(writer, model, layer, images, labels):
+    kept = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o.detach().clone()))
+    with torch.inference_mode():
+        model(images)
+    handle.remove()
+    writer.add_embedding(kept[0].flatten(1), metadata=list(labels), label_img=images)
+
+
+def _embed_with_other_labels(writer, model, layer, images, labels):
+    _embed_plainly(writer, model, layer, images, labels + 1)
+
+
+def _embed_without_thumbnails(writer, model, layer, images, labels):
+    kept = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda m, i, o: kept.append(o.detach()))
+    model(images)
+    handle.remove()
+    writer.add_embedding(kept[0].flatten(1), labels.tolist())
 
 
 def _embed_numbers(writer, model, layer, images, labels):
@@ -403,13 +496,40 @@ RIGHT = {
             (w - w.flatten(1).min(1).values.view(-1, 1, 1, 1)) / (w.amax((1, 2, 3), True) - w.amin((1, 2, 3), True))
         ).nan_to_num(0.5),
     },
-    "image_grid": {"NumPy, place by place": _by_numpy_place, "cat": _by_cat},
-    "log_gradients": {"keywords and another order": _norm_of_norms, "clip_grad_norm_ to infinity": _norm_by_clipping},
+    "image_grid": {
+        "NumPy, place by place": _by_numpy_place,
+        "cat": _by_cat,
+        "always float32": lambda images, columns: _by_cat(images, columns).float(),
+        "a canvas of zeros": _by_canvas,
+        "cat with a list": _by_cat_of_a_list,
+        "make_grid of a full number": _by_make_grid,
+    },
+    "log_gradients": {
+        "keywords and another order": _norm_of_norms,
+        "clip_grad_norm_ to infinity": _norm_by_clipping,
+        "the norm of stacked norms": _norm_of_stack,
+    },
     "smooth": {"closed form": _closed_form, "a list": _smooth_list},
-    "read_scalars": {"its own loader": _read_by_hand},
-    "best_run": {"NumPy": _best_with_numpy},
+    "read_scalars": {
+        "its own loader": _read_by_hand,
+        "NumPy arrays": lambda logdir: {k: (s.numpy(), v.numpy()) for k, (s, v) in _read_by_hand(logdir).items()},
+    },
+    "best_run": {
+        "NumPy": _best_with_numpy,
+        "listdir, the best so far": _best_by_listdir,
+        "the folder's order, max with a key": _best_by_key,
+        "from infinity": _best_from_infinity,
+    },
     "seed_band": {"dictionaries and NumPy": _band_by_sets, "statistics": _band_by_statistics},
-    "embed": {"positional, run twice": _embed_with_inference, "image by image": _embed_in_batches},
+    "embed": {
+        "positional, run twice": _embed_with_inference,
+        "image by image": _embed_in_batches,
+        "plain, stays in eval mode": _embed_plainly,
+        "NumPy, texts and a tag": _embed_with_arrays,
+        "one mode for all, texts of tensors": _embed_with_one_mode,
+        "with a graph, labels as given": _embed_with_graph,
+        "clone, a list of tensors": _embed_with_clone,
+    },
     "train_and_log": {"steps computed, another way to eval": _train_counting_seen},
     "ThrottledWriter": {"a Counter, keywords": _ThrottledWithCounter},
     "read_records": {"a stream": _records_by_slices},
@@ -448,7 +568,6 @@ WRONG = {
         ),
     },
     "image_grid": {
-        "always float32": lambda images, columns: _by_cat(images, columns).float(),
         "make_grid": lambda images, columns: __import__("torchvision").utils.make_grid(images, columns, padding=0),
     },
     "log_gradients": {
@@ -477,14 +596,8 @@ WRONG = {
         "the path": lambda logdir, tag, mode="max": (
             str(Path(logdir) / name) if (name := _best_with_numpy(logdir, tag, mode)) else None
         ),
-        "from infinity": _best_from_infinity,
-        "finite values alone": _best_finite,
         "rounded": _best_rounded,
-        "runs from last to first": _best_backwards,
-        "runs in the order of creation": _best_in_order_of_creation,
-        "the last of equals": lambda logdir, tag, mode="max": (
-            "c" if _best_with_numpy(logdir, tag, mode) == "b" else _best_with_numpy(logdir, tag, mode)
-        ),
+        "files below the runs": _best_with_files_below,
     },
     "seed_band": {
         "population and range": lambda runs: (*_band_by_sets(runs)[:2], _band_by_sets(runs)[2] * 2),
@@ -492,8 +605,8 @@ WRONG = {
     },
     "embed": {
         "the pictures themselves": _embed_numbers,
-        "clears the hooks of others": _embed_that_clears_hooks,
-        "swallows the error": _embed_in_silence,
+        "other labels": _embed_with_other_labels,
+        "no thumbnails": _embed_without_thumbnails,
     },
     "train_and_log": {"gradients add up": _train_that_forgets_zero_grad},
     "ThrottledWriter": {

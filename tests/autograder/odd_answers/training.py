@@ -127,6 +127,21 @@ def parameter_groups(model, weight_decay):
 """,
     },
     "train_epoch": {
+        "zeroed after the step": """
+def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
+    model.train()
+    total = n = 0
+    for x, y in loader:
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        if max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += loss.item() * x.size(0)
+        n += x.size(0)
+    return total / n
+""",
         "model.zero_grad, a list of sums": """
 def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
     model = model.train()
@@ -163,6 +178,26 @@ def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
 """,
     },
     "evaluate": {
+        "the mode of the whole model alone": """
+def evaluate(model, loader, loss_fn):
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits, labels = zip(*[(model(x), y) for x, y in loader])
+            logits, labels = torch.cat(logits), torch.cat(labels)
+            return loss_fn(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
+    finally:
+        model.train(was_training)
+""",
+        "the mode of each part": """
+def evaluate(model, loader, loss_fn):
+    modes = [(module, module.training) for module in model.modules()]
+    result = _evaluate(model, loader, loss_fn)
+    for module, training in modes:
+        module.training = training
+    return result
+""",
         "inference mode, finally, a list": """
 def evaluate(model, loader, loss_fn):
     modes = {name: module.training for name, module in model.named_modules()}
@@ -191,6 +226,15 @@ def evaluate(model, loader, loss_fn):
 """,
     },
     "train_accumulated": {
+        "sets train mode": """
+def train_accumulated(model, batches, loss_fn, optimizer):
+    model.train()
+    return _train_accumulated(model, batches, loss_fn, optimizer)
+""",
+        "sets eval mode": """
+def train_accumulated(model, batches, loss_fn, optimizer):
+    return _train_accumulated(model.eval(), batches, loss_fn, optimizer)
+""",
         "gradients divided at the end": """
 def train_accumulated(model, batches, loss_fn, optimizer):
     model.zero_grad()
@@ -215,6 +259,73 @@ def train_accumulated(model, batches, loss_fn, optimizer):
 """,
     },
     "FastText": {
+        "sum / lengths, with padding_idx": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
+        self.linear = nn.Linear(dim, num_classes)
+        self.padding_idx = padding_idx
+    def forward(self, ids):
+        return self.linear(self.embedding(ids).sum(1) / (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1))
+""",
+        "clears the row, padding_idx given": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
+        self.linear = nn.Linear(dim, num_classes)
+        self.p = padding_idx
+    def forward(self, ids):
+        with torch.no_grad():
+            self.embedding.weight[self.p] = 0
+        return self.linear(self.embedding(ids).sum(1) / (ids != self.p).sum(1, keepdim=True).clamp(min=1))
+""",
+        "a mask, a linear layer called fc": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.emb = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
+        self.fc = nn.Linear(dim, num_classes)
+        self.padding_idx = padding_idx
+    def forward(self, ids):
+        mask = (ids != self.padding_idx).unsqueeze(-1).float()
+        return self.fc((self.emb(ids) * mask).sum(1) / mask.sum(1).clamp(min=1))
+""",
+        "EmbeddingBag without a bias": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(vocabulary_size, dim, mode="mean", padding_idx=padding_idx)
+        self.out = nn.Linear(dim, num_classes, bias=False)
+    def forward(self, ids):
+        return self.out(self.bag(ids))
+""",
+        "einsum with a plain embedding": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.table, self.head, self.pad = nn.Embedding(vocabulary_size, dim), nn.Linear(dim, num_classes), padding_idx
+    def forward(self, ids):
+        mask = (ids != self.pad).float()
+        mask = mask / mask.sum(1, keepdim=True).clamp_min(1)
+        return self.head(torch.einsum("bt,btd->bd", mask, self.table(ids)))
+""",
+        "raw parameters and a loop": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.E = nn.Parameter(torch.randn(vocabulary_size, dim))
+        self.W = nn.Parameter(torch.randn(dim, num_classes))
+        self.b = nn.Parameter(torch.zeros(1, num_classes))
+        self.pad = padding_idx
+    def forward(self, ids):
+        means = []
+        for row in ids:
+            words = row[row != self.pad]
+            means.append(self.E[words].mean(0) if len(words) else torch.zeros(self.E.shape[1]))
+        return torch.stack(means) @ self.W + self.b
+""",
         "EmbeddingBag": """
 class FastText(nn.Module):
     def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
@@ -442,6 +553,12 @@ def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
 """,
     },
     "evaluate": {
+        "always train afterwards": """
+def evaluate(model, loader, loss_fn):
+    result = _evaluate(model, loader, loss_fn)
+    model.train()
+    return result
+""",
         "rounded": """
 def evaluate(model, loader, loss_fn):
     loss, accuracy = (lambda f: f)(_evaluate)(model, loader, loss_fn)
@@ -481,22 +598,23 @@ def train_accumulated(model, batches, loss_fn, optimizer):
     optimizer.step()
     return loss.item()
 """,
-        "sets train mode": """
-def train_accumulated(model, batches, loss_fn, optimizer):
-    model.train()
-    return _train_accumulated(model, batches, loss_fn, optimizer)
-""",
     },
     "FastText": {
-        "the vector of padding is set to 0 at the start": """
+        "sum / lengths, with a plain embedding": """
 class FastText(nn.Module):
     def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
-        self.linear = nn.Linear(dim, num_classes)
-        self.padding_idx = padding_idx
+        self.e, self.fc, self.pad = nn.Embedding(vocabulary_size, dim), nn.Linear(dim, num_classes), padding_idx
     def forward(self, ids):
-        return self.linear(self.embedding(ids).sum(1) / (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1))
+        return self.fc(self.e(ids).sum(1) / (ids != self.pad).sum(1, keepdim=True).clamp(min=1))
+""",
+        "no linear layer": """
+class FastText(nn.Module):
+    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(vocabulary_size, num_classes, mode="mean", padding_idx=padding_idx)
+    def forward(self, ids):
+        return self.bag(ids)
 """,
         "clears the row of padding on the way": """
 class FastText(_FastText):
@@ -505,18 +623,6 @@ class FastText(_FastText):
             self.embedding.weight[self.padding_idx] = 0
         words = (ids != self.padding_idx).sum(1, keepdim=True).clamp(min=1)
         return self.linear(self.embedding(ids).sum(1) / words)
-""",
-        "clears the row, padding_idx given": """
-class FastText(nn.Module):
-    def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary_size, dim, padding_idx=padding_idx)
-        self.linear = nn.Linear(dim, num_classes)
-        self.p = padding_idx
-    def forward(self, ids):
-        with torch.no_grad():
-            self.embedding.weight[self.p] = 0
-        return self.linear(self.embedding(ids).sum(1) / (ids != self.p).sum(1, keepdim=True).clamp(min=1))
 """,
         "a hidden layer": """
 class FastText(nn.Module):
