@@ -190,6 +190,8 @@ def test_a_cache_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path, monk
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="only POSIX has folders that their owner may not write to")
 def test_a_read_only_cache_folder_is_one_clear_sentence(cache):
+    if os.geteuid() == 0 and not all(folder.stat().st_mode & 0o001 for folder in Path(__file__).parents):
+        pytest.skip("root may write anywhere, and nobody else may read this checkout")
     cache.mkdir(mode=0o555)
     code = """
 import os
