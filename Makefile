@@ -26,7 +26,7 @@ test: $(READY) ## check style, code, notebooks and the site in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(ON_BOTH_CORES) tests/autograder
-	$(PYTEST) --numprocesses 4 --dist worksteal $(addprefix --ignore tests/,autograder hostile sandbox) # mostly waiting
+	$(ON_BOTH_CORES) --dist worksteal $(addprefix --ignore tests/,autograder hostile sandbox)
 	$(PYTEST) tests/sandbox tests/hostile
 	$(ON_BOTH_CORES) --dist loadfile --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
 	$(ON_BOTH_CORES) --dist loadfile --nbval-lax exercises
