@@ -453,14 +453,14 @@ class FetchingByOne(FunctionalLoader):
     def __iter__(self):
         n = len(self.dataset)
         order = torch.randperm(n, generator=self.generator) if self.shuffle else torch.arange(n)
-        todo = []
+        batch = []
         for i in order.tolist():
-            todo.append(self.dataset[i])
-            if len(todo) == self.batch_size:
-                yield self.collate_fn(todo)
-                todo = []
-        if todo and not self.drop_last:
-            yield self.collate_fn(todo)
+            batch.append(self.dataset[i])
+            if len(batch) == self.batch_size:
+                yield self.collate_fn(batch)
+                batch = []
+        if batch and not self.drop_last:
+            yield self.collate_fn(batch)
 
 
 class IteratorClassLoader(LoaderByState):
