@@ -55,7 +55,7 @@ def readable() -> list[str]:
 
 def python_command(code: str, *arguments: str) -> list[str]:
     """Run code in a Python that finds the course wherever it is installed, and nothing in the current folder."""
-    return [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {search_path()!r}; {code}", *arguments]
+    return [sys.executable, "-P", "-s", "-c", f"import sys; sys.path[:] = {search_path()!r}; {code}", *arguments]
 
 
 def bubblewrap() -> str | None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from autograder.sandbox import Job, Sandbox, SandboxError
-from autograder.sandbox.tiers import FULL, LANDLOCK, best, examine
+from autograder.sandbox.tiers import COLD, FULL, LANDLOCK, best, examine
+from tests.sandbox.conftest import Tried
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is kept warm elsewhere")
 
@@ -44,6 +45,15 @@ def test_jobs_may_run_at_the_same_time(tried):
         outcomes = list(executor.map(lambda seed: tried(OUTER_SUM, seed=seed)[0], [1, 2, 3, 4] * 3))
     assert [outcome.state for outcome in outcomes] == ["finished"] * 12
     assert len({outcome.evidence for outcome in outcomes}) == 4
+
+
+@pytest.mark.parametrize("tier", [FULL, LANDLOCK, COLD])
+def test_sets_of_words_have_the_same_order_in_each_run(tried, tier):
+    if not (finding := examine(tier)).works:
+        pytest.skip(finding.why_not)
+    order = "raise LookupError(list({'tensor', 'batch', 'logits', 'loss', 'epoch', 'seed', 'stride', 'view'}))"
+    with Sandbox(preload=(), tier=tier, unsafe=True) as another:
+        assert Tried(another).says(order) == tried.says(order)
 
 
 def test_a_loop_in_one_job_does_not_hold_up_another(tried):
