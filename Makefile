@@ -27,7 +27,7 @@ test: $(READY) ## check style, code, notebooks and the site in a browser
 	$(BIN)/ruff format --check
 	$(ON_BOTH_CORES) tests/autograder
 	$(ON_BOTH_CORES) --dist worksteal $(addprefix --ignore tests/,autograder hostile sandbox)
-	$(PYTEST) tests/sandbox tests/hostile
+	$(ON_BOTH_CORES) --dist worksteal tests/sandbox tests/hostile
 	$(ON_BOTH_CORES) --dist loadfile --nbval --nbval-sanitize-with tests/sanitise.cfg chapters solutions
 	$(ON_BOTH_CORES) --dist loadfile --nbval-lax exercises
 

@@ -1,4 +1,4 @@
-"""The attacks once more, where the grader itself is not root: it confines student code that runs as the same user."""
+"""All attacks once more, where the grader itself is not root: it confines student code that runs as the same user."""
 
 import os
 import subprocess
@@ -35,8 +35,7 @@ def test_attacks_on_a_grader_without_privileges(root):
             for parent in between[1:]:
                 command += ["--perms", "0755", "--dir", str(parent)]
             command += ["--ro-bind", str(path), str(path)]
-    chosen = "test_files or killing or daemon"
-    tests = ["-m", "pytest", "tests/hostile", "-q", "-p", "no:cacheprovider", "-k", chosen]
+    tests = ["-m", "pytest", "tests/hostile", "-q", "-p", "no:cacheprovider"]
     with tempfile.TemporaryDirectory(prefix="nobody-") as folder:
         os.chmod(folder, 0o777)
         done = subprocess.run(
