@@ -53,7 +53,7 @@ def grade(
         chosen = _chosen(names)
         found = find_submissions(submissions)
         expected = of_chapters_handed_in(chosen, found)
-        typer.echo(f"{len(found)} students, from {found[0].student} to {found[-1].student}", err=True)
+        typer.echo(f"{_count(len(found), 'student')}, from {found[0].student} to {found[-1].student}", err=True)
         with Gradebook(to) as book:
             book.seed = _seed(seed, book.seed)
             book.enrol(found)
@@ -68,7 +68,8 @@ def grade(
                     for _ in grade_all(found, book, marker, at_work.executor, at_work.run, at_work.count):
                         advance()
             write_reports(book, to, show_inputs)
-        print(f"{len(found)} submissions, {len(chosen)} exercises, seed {marker.seed}: see {to / 'class.html'}")
+        graded = f"{_count(len(found), 'submission')}, {_count(len(chosen), 'exercise')}"
+        print(f"{graded}, seed {marker.seed}: see {to / 'class.html'}")
         if not names and len(expected) < len(chosen):
             chapters = " ".join(dict.fromkeys(exercise.chapter for exercise in expected))
             typer.echo(f"Nobody handed in the other chapters: --exercises {chapters} leaves them out.", err=True)
@@ -197,12 +198,16 @@ def _progress_bar(total: int) -> Iterator:
 
     class Rate(ProgressColumn):
         def render(self, task) -> str:
-            return f"{task.speed:.1f}/s" if task.speed else ""
+            return f"{task.completed / task.elapsed:.1f}/s" if task.completed and task.elapsed else ""
 
     columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("grading", total=total)
         yield lambda: bar.advance(task)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _stop(sentence: str) -> NoReturn:

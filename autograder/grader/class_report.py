@@ -82,16 +82,19 @@ class ClassReport:
         return [tenths[tenth] for tenth in range(10)]
 
     def _success(self, statuses: list[Status]) -> list[dict[str, Any]]:
-        """Each exercise with its number of students per status."""
+        """Each exercise with its number of students per status; solved: the share of those who tried it."""
         rows = []
         for exercise in self._exercises:
             counts = self._statuses[exercise.name]
+            tried = counts.total() - counts[Status.NOT_ATTEMPTED]
             rows.append(
                 {
                     "exercise": exercise.name,
                     "points": exercise.points,
                     "counts": [counts[status] for status in statuses],
                     "share": counts[Status.CORRECT] / max(counts.total(), 1),
+                    "tried": tried,
+                    "solved": counts[Status.CORRECT] / max(tried, 1),
                 }
             )
         return rows

@@ -106,7 +106,7 @@ def write_gradescope(root: Path, folder: Path, exercises: list[str]) -> Path:
 def _require_checkout(root: Path) -> None:
     missing = [name for name in ("exercises", "autograder", "pyproject.toml") if not (root / name).exists()]
     if missing:
-        raise UserError(f"There is no {missing[0]} here: run this in a checkout of the course.")
+        raise UserError(f"{missing[0]} is missing here: run this in a checkout of the course.")
 
 
 def _files(root: Path, names: tuple[str, ...]) -> Iterator[Path]:

@@ -146,7 +146,7 @@ def _why_undefined(name: str, names: dict[str, Any], plan: Plan, errors: dict[in
         return f"{name} is of type {type(names[name]).__name__}, not a function or class"
     mentioned = [number for number in sorted(errors) if name in plan.cells[number - 1]]
     culprit = next(iter([*mentioned, *sorted(errors)]), None)
-    return f"no cell defines {name}" + (f"; cell {culprit} {errors[culprit]}" if culprit else "")
+    return f"No cell defines {name}" + (f"; cell {culprit} {errors[culprit]}" if culprit else "")
 
 
 def _fail(tell: Tell, state: str, reason: str) -> None:

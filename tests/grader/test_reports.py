@@ -347,6 +347,16 @@ class TestClassReport:
         assert all(set(chart["aria-labelledby"].split()) <= ids for chart in charts)
         assert all(chart.get("aria-hidden") or chart.get("role") == "img" for tag, chart in shown.tags if tag == "svg")
 
+    def test_calls_hardest_what_most_who_tried_it_got_wrong(self, book, results):
+        book.enrol([HandedIn(f"s{number}", f"d{number}") for number in range(4)])
+        for number in range(4):
+            status = Status.INCORRECT if number == 0 else Status.CORRECT
+            book.add(graded("one_hot", CORRECT, f"d{number}"))
+            book.add(graded("bilinear", Verdict("bilinear", status), f"d{number}"))
+            book.add(graded("conv2d", Verdict("conv2d", Status.NOT_ATTEMPTED), f"d{number}"))
+        write_reports(book, results)
+        assert "The hardest was bilinear: 75 % of those who tried it solved it." in page(results / "class.html").text
+
     @pytest.mark.parametrize("count", [0, 1, 5])
     @pytest.mark.parametrize("status", [Status.CORRECT, Status.NOT_ATTEMPTED, None])
     def test_of_any_class_is_whole(self, book, results, count, status):

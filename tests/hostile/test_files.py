@@ -43,7 +43,7 @@ for path in {readings(arena)!r}:
 raise LookupError(str(leaks))
 """
     [outcome] = arena.run(code, exercises=("bilinear",))
-    assert outcome.reason == "no cell defines bilinear; cell 2 raised LookupError: []"
+    assert outcome.reason == "No cell defines bilinear; cell 2 raised LookupError: []"
     arena.check_unharmed()
 
 
@@ -81,7 +81,7 @@ for path in ('{arena.outside}/secret.txt', '{arena.outside}/gradebook.sqlite', '
 raise LookupError(str(leaks))
 """
     [outcome] = arena.run(code, exercises=("bilinear",))
-    assert outcome.reason == "no cell defines bilinear; cell 2 raised LookupError: []"
+    assert outcome.reason == "No cell defines bilinear; cell 2 raised LookupError: []"
     arena.check_unharmed()
 
 

@@ -75,7 +75,7 @@ for number, attempt in enumerate(attempts):
 raise LookupError(str(leaks))
 """
     [outcome] = arena.run(code, exercises=("bilinear",))
-    assert outcome.reason == "no cell defines bilinear; cell 2 raised LookupError: []"
+    assert outcome.reason == "No cell defines bilinear; cell 2 raised LookupError: []"
     assert reached == []
     arena.honest()
 

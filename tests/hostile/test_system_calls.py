@@ -49,7 +49,7 @@ for name, code in {REFUSED!r}.items():
 raise LookupError(str(done))
 """
     [outcome] = arena.run(code, exercises=("bilinear",))
-    assert outcome.reason == "no cell defines bilinear; cell 2 raised LookupError: []"
+    assert outcome.reason == "No cell defines bilinear; cell 2 raised LookupError: []"
     arena.check_unharmed()
 
 

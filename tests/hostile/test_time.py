@@ -39,7 +39,7 @@ def test_what_stands_in_a_cell_beside_a_loop_still_counts(arena):
 def test_what_depends_on_a_loop_is_lost_with_a_reason(arena):
     code = "while True: pass\nbilinear = lambda x, W, y: x"
     [outcome] = arena.run(code, exercises=("bilinear",))
-    assert (outcome.state, outcome.reason) == ("undefined", "no cell defines bilinear; cell 2 took longer than 1 s")
+    assert (outcome.state, outcome.reason) == ("undefined", "No cell defines bilinear; cell 2 took longer than 1 s")
 
 
 def test_loops_in_decorators_class_bodies_and_imports(arena):

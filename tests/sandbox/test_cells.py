@@ -58,17 +58,17 @@ def test_definitions_after_an_error_in_the_same_cell_count(tried):
 
 def test_statements_after_an_error_in_the_same_cell_do_not_run(tried):
     [outcome] = tried("1 / 0\nouter_sum = print")
-    assert outcome.reason == "no cell defines outer_sum; cell 1 raised ZeroDivisionError: division by zero"
+    assert outcome.reason == "No cell defines outer_sum; cell 1 raised ZeroDivisionError: division by zero"
 
 
 def test_the_reason_names_the_cell_that_mentions_the_exercise(tried):
     [outcome] = tried("1 / 0", "outer_sum = tensr", "2 / 0")
-    assert outcome.reason == "no cell defines outer_sum; cell 2 raised NameError: name 'tensr' is not defined"
+    assert outcome.reason == "No cell defines outer_sum; cell 2 raised NameError: name 'tensr' is not defined"
 
 
 def test_nothing_defines_it(tried):
     [outcome] = tried("x = 1")
-    assert (outcome.state, outcome.reason) == ("undefined", "no cell defines outer_sum")
+    assert (outcome.state, outcome.reason) == ("undefined", "No cell defines outer_sum")
 
 
 def test_no_cells_at_all(tried):

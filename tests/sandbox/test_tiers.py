@@ -90,7 +90,7 @@ def test_cold_runs_without_forking(cold):
     outcomes = list(cold.run(Job(cells, names, 7)))
     assert [outcome.exercise for outcome in outcomes] == list(names)
     assert [outcome.state for outcome in outcomes] == ["finished", "undefined", "timed out"]
-    assert outcomes[1].reason == "no cell defines bilinear; cell 1 raised NameError: name 'tensr' is not defined"
+    assert outcomes[1].reason == "No cell defines bilinear; cell 1 raised NameError: name 'tensr' is not defined"
     assert outcomes[2].reason == "one_hot took longer than 2 s"
 
 
