@@ -100,8 +100,13 @@ def _is_evidence(one: Any) -> bool:
         and isinstance(raised.get("type"), str)
         and isinstance(raised.get("message"), str)
         and _is_list_of(raised.get("lines"), dict)
-        and all(_is_count(line.get("number")) and {"function", "source"} <= line.keys() for line in raised["lines"])
+        and all(_is_line(line) for line in raised["lines"])
     )
+
+
+def _is_line(line: dict) -> bool:
+    texts = isinstance(line.get("function"), str) and isinstance(line.get("source"), str)
+    return texts and _is_count(line.get("number"))
 
 
 def _is_count(value: Any) -> bool:

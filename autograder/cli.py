@@ -51,7 +51,7 @@ def grade(
 
         names = [*(exercises or []), *context.args]
         chosen = _chosen(names)
-        found = find_submissions(submissions)
+        found = find_submissions(submissions, results=to)
         expected = of_chapters_handed_in(chosen, found)
         typer.echo(f"{_count(len(found), 'student')}, from {found[0].student} to {found[-1].student}", err=True)
         with Gradebook(to) as book:
@@ -90,7 +90,7 @@ def export(
         with Gradebook(results, read_only=True) as book:
             exported = export_grades(book, format, roster)
         if to:
-            to.write_bytes(exported.data)
+            _write(to, exported.data)
         else:
             sys.stdout.buffer.write(exported.data)
         for note in exported.notes:
@@ -204,6 +204,15 @@ def _progress_bar(total: int) -> Iterator:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("grading", total=total)
         yield lambda: bar.advance(task)
+
+
+def _write(path: Path, data: bytes) -> None:
+    from autograder.errors import UserError
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _count(number: int, what: str) -> str:

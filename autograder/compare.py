@@ -140,7 +140,7 @@ def describe(node: Any) -> str:
     if isinstance(node, torch.Tensor):
         return f"a tensor of shape {shape_text(node)}"
     if isinstance(node, Typed):
-        return f"{'an' if node.type[0] in 'aeiou' else 'a'} {node.type}"
+        return f"{'an' if node.type[:1] in 'aeiou' else 'a'} {node.type}"
     return f"a Python {type(node).__name__}"
 
 

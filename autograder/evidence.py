@@ -148,7 +148,10 @@ def decode(data: bytes) -> Any:
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         tensors = safetensors.torch.load(data)
-        tree = _read(json.loads(header["__metadata__"]["evidence"]), tensors)
+        text = header["__metadata__"]["evidence"]
+        if text.count("[") + text.count("{") > 8 * MAX_NODES:  # of more, JSON would take long
+            raise ValueError("too many values")
+        tree = _read(json.loads(text), tensors)
     except Exception as error:  # whatever is wrong with the bytes, it is one thing to the caller
         raise EvidenceError(f"These {len(data)} bytes are not evidence: {type(error).__name__}.") from error
     if tensors:
@@ -179,12 +182,14 @@ def _read(node: Any, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
         case "dict":
             return {_read(key, tensors, depth + 1): _read(item, tensors, depth + 1) for key, item in content}
         case "typed":
-            return Typed(str(content[0]), _read(content[1], tensors, depth + 1))
+            if not isinstance(content[0], str):
+                raise ValueError("a type without a name")
+            return Typed(content[0], _read(content[1], tensors, depth + 1))
     raise ValueError(kind)
 
 
 def _dtype(name: str) -> torch.dtype:
     dtype = getattr(torch, name)
-    if not isinstance(dtype, torch.dtype):
+    if dtype not in DTYPES:
         raise ValueError(name)
     return dtype

@@ -154,10 +154,9 @@ def _value_sentence(found: Difference) -> str:
 
 
 def _broken_rule(exercise: Exercise, trial: int, got: dict[str, Any]) -> Fault | None:
-    for name in exercise.forbidden.keys() & set(got.get("calls", ())):
-        return Fault(
-            trial, "rule", f"Right on this trial, but `{name}` is not allowed here. {exercise.forbidden[name]}"
-        )
+    for name, why in exercise.forbidden.items():
+        if name in got.get("calls", ()):
+            return Fault(trial, "rule", f"Right on this trial, but `{name}` is not allowed here. {why}")
     if exercise.vectorised and got.get("steps", 0) > STEP_LIMIT:
         return Fault(
             trial,

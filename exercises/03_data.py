@@ -328,7 +328,8 @@ check(channel_stats)
 # Each worker of a `DataLoader` gets a copy of an iterable data set, and each copy would yield everything. Write the
 # iterable data set that yields every line exactly once, whatever `num_workers` is: each worker yields its own share.
 # Without workers it yields all the lines in their order. With w workers, none yields more than len(lines) / w lines,
-# rounded up; there may be more workers than lines. It can be iterated again, for the next epoch.
+# rounded up; there may be more workers than lines. It can be iterated again, for the next epoch. A line comes out as it
+# is, even if it is empty.
 #
 # Two workers may share `["a", "b", "c"]` as `["a", "c"]` and `["b"]`, or as `["a", "b"]` and `["c"]`.
 

@@ -320,8 +320,8 @@ check(save_safely)
 #
 # Load a safetensors file, as `save_safely` writes it, into a model, in place. `path` is a string or a `Path`.
 #
-# - Strict: if the model has a name that the file lacks, or the file one that the model lacks, raise an error; so too if
-#   a shape differs in any way. Which error is up to you.
+# - Strict: if the model's `state_dict` has a name that the file lacks, or the file one that it lacks, raise an error.
+#   So too if a shape differs in any way. Which error is up to you.
 # - Tied weights load from the file that your `save_safely` writes: if it holds one of their names only, the other is
 #   not missing. Afterwards the weights are still tied.
 #

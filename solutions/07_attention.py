@@ -23,8 +23,8 @@
 # - **True in a mask means "may attend".**
 # - **Arguments stay as they are.** The caller still needs them.
 # - **Tensors are worked on whole.** Where tensors come in and go out, a Python loop over sequences or positions runs
-#   hundreds of times slower, and `check` notices it. `greedy_decode`, `error_rate` and `bleu` work on lists: there,
-#   loops are right.
+#   hundreds of times slower; in `next_token_pairs` and `decoder_mask` the check refuses it. `greedy_decode`,
+#   `error_rate` and `bleu` work on lists: there, loops are right.
 
 # %% tags=["remove-cell"]
 # Colab only: install the course. Anywhere else this cell does nothing.
@@ -86,7 +86,7 @@ check(causal_mask)
 def shift_right(targets: torch.Tensor, sos: int) -> torch.Tensor:
     """The inputs of a decoder that must predict `targets`.
 
-    targets: int64 or int32, shape (b, t), b ≥ 0, t ≥ 1. Returns the same dtype and shape.
+    targets: int64, shape (b, t), b ≥ 1, t ≥ 1. Returns the same dtype and shape.
     """
     ### BEGIN SOLUTION
     first = torch.full_like(targets[:, :1], sos)  # (b, 1)
@@ -303,7 +303,8 @@ check(scaled_dot_product)
 # later is an id like any other.
 #
 # `step` is expensive: call it once for each id that you return, and once more for `eos` only if that comes up before
-# there are `max_length` ids. The logits may be of any numeric dtype, on any device, and may carry gradients.
+# there are `max_length` ids. The logits may be floats or whole numbers, on any device, and may carry gradients. An id
+# may be 0.
 #
 # With `sos = 1`, `eos = 2`, `max_length = 5` and a `step` whose largest logit is 7, then 4, then 2, it is called with
 # `[1]`, `[1, 7]` and `[1, 7, 4]`, and the result is `[7, 4]`. With `max_length = 2` it is `[7, 4]` after two calls.

@@ -338,7 +338,9 @@ check(denoising_loss)
 #    `scheduler.step(…, t, x, generator=generator).prev_sample`.
 #
 # `init_noise_sigma` is 1 for DDPM and DDIM, and `scale_model_input` does nothing there; Euler needs both. The network
-# comes in eval mode, and records no gradients. Bring the result from [−1, 1] to [0, 1], and clamp what lies outside.
+# comes in eval mode. Bring the result from [−1, 1] to [0, 1], and clamp what lies outside.
+#
+# Not judged, but good practice: put the loop under `torch.no_grad()`, or memory grows with every step.
 
 
 # %%
@@ -450,7 +452,7 @@ check(denoise)
 #
 # Write a pipeline for class-conditional models. It is called with `labels`, an int64 tensor of shape `(n,)`, the number
 # of steps, the guidance scale and a generator, and returns an `ImagePipelineOutput` (or any object with `images`) whose
-# `images` is a tensor of shape `(n, c, h, w)` in [0, 1], without a graph.
+# `images` is a tensor of shape `(n, c, h, w)` in [0, 1]. A pipeline may be called any number of times, with any n.
 #
 # - `__init__` registers both parts with `register_modules`: that is what `save_pretrained` writes, and what
 #   `from_pretrained` reads. Keep nothing else that a call needs, for nothing else is saved.
@@ -460,6 +462,8 @@ check(denoise)
 #   twice the size.)
 # - Draw as in `sample`: start from `torch.randn((n, c, h, w), generator=generator)` times `init_noise_sigma`, scale the
 #   network's input by `scale_model_input`, and hand `generator` to each `step`.
+#
+# Not judged, but good practice: put the loop under `torch.no_grad()`, so that the pictures carry no graph.
 #
 # Used like this, on any machine that has the class:
 #

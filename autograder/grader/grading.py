@@ -79,9 +79,14 @@ class Marker:
             evidence = read_attempt(decode(outcome.evidence))
         except EvidenceError as error:
             return _without_evidence(exercise, Status.CRASHED, str(error)), str(error)
-        verdict = judge(exercise, self.expected(exercise), evidence)
-        if verdict.status in (Status.INCORRECT, Status.ERROR):
-            verdict = replace(verdict, mistake=recognise(exercise, evidence, self._known(exercise)))
+        expected = self.expected(exercise)
+        try:
+            verdict = judge(exercise, expected, evidence)
+            if verdict.status in (Status.INCORRECT, Status.ERROR):
+                verdict = replace(verdict, mistake=recognise(exercise, evidence, self._known(exercise)))
+        except Exception as error:  # whatever forged evidence is made of, it costs no more than its own exercise
+            reason = f"{exercise.name} gave evidence that cannot be judged ({type(error).__name__})"
+            return _without_evidence(exercise, Status.CRASHED, reason), reason
         return verdict, ""
 
     def _known(self, exercise: Exercise) -> list:
@@ -165,7 +170,7 @@ def grade(
             known = book.verdicts_known(same[0].digest, marker.seed)
             names = tuple(name for name, spec in marker.spec.items() if known.get(name) != spec)
             if names:
-                job = Job(same[0].cells, names, marker.seed)
+                job = Job(same[0].cells, names, marker.seed, same[0].starts)
                 pending[executor.submit(run, job)] = _Task(same, job)
             else:
                 yield from same
@@ -179,7 +184,7 @@ def grade(
             for graded in certain:
                 book.add(graded)
             if suspects:
-                job = Job(task.job.cells, tuple(suspects), PRACTICE_SEED)
+                job = replace(task.job, exercises=tuple(suspects), seed=PRACTICE_SEED)
                 pending[executor.submit(run, job)] = _Task(task.same, job, suspects)
             else:
                 yield from task.same
@@ -233,9 +238,9 @@ def _passes_practice(exercise: Exercise, outcome: Outcome) -> bool | None:
         return None
     try:
         evidence = read_attempt(decode(outcome.evidence))
-    except EvidenceError:
+        return judge(exercise, load_answers(exercise.name), evidence).status is Status.CORRECT
+    except Exception:  # forged evidence, as in `mark`
         return None
-    return judge(exercise, load_answers(exercise.name), evidence).status is Status.CORRECT
 
 
 def _without_evidence(exercise: Exercise, status: Status, reason: str) -> Verdict:

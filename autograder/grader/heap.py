@@ -69,11 +69,13 @@ def single_file(path: Path) -> HeapFile:
 class Heap:
     """The files of a folder or a zip. A context manager: files are read within it, best in the order of their paths.
 
+    results: the folder that grades will be written to, which may lie in the heap and is no part of it.
     Raises UnreadableError where the whole heap cannot be read.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, results: Path | None = None):
         self._zips = _OpenZips()
+        self._results = results.resolve() if results else None
         try:
             files = self._in_folder(path, ()) if path.is_dir() else self._in_zip(partial(open, path, "rb"), (), 1)
             self.files = sorted(files, key=lambda file: file.path)
@@ -96,7 +98,7 @@ class Heap:
                 raise UnreadableError(f"cannot be read: {error.strerror}") from error
             yield HeapFile(at, f"cannot be read: {error.strerror}")
             return
-        if at and {entry.name for entry in entries} >= RESULTS:
+        if at and (folder.resolve() == self._results or {entry.name for entry in entries} >= RESULTS):
             return
         yield HeapFile((*at, ""))
         for entry in entries:
@@ -142,8 +144,10 @@ class Heap:
             parts = [part for part in name.split("/") if part not in ("", ".", "..")]
             if not parts or any(map(_is_nobodys, parts)):
                 continue
-            path = (*at, *parts)
-            if name.endswith("/"):
+            path = (*at, *parts[:MAX_FOLDERS])
+            if len(parts) > MAX_FOLDERS:
+                yield HeapFile(path, f"lies in more than {MAX_FOLDERS} folders")
+            elif name.endswith("/"):
                 yield HeapFile((*path, ""))
             elif problem := _entry_problem(name, entry):
                 yield HeapFile(path, problem)

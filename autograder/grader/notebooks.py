@@ -192,7 +192,8 @@ _MAGIC = re.compile(
     rf"""(?P<indent>[ \t]*+)
     (?: %time[ \t]++(?P<timed>[^\n]++)
       | [%!?,;/]{_REST}
-      | (?P<target>[^\W\d][\w., \t]*+(?:\[[^]\n]*+\][ \t]*+)?(?::[^=\n]*+)?=[ \t]*+)(?:!|%[ \t]*+[^\W\d]){_REST}
+      | (?P<target>[^\W\d][\w., \t]*+(?:\[[^]\n]*+\][ \t]*+)?(?::[^=\n]*+)?=[ \t]*+)
+        (?: %time[ \t]++(?P<kept>[^\n]++) | (?:!|%[ \t]*+[^\W\d]){_REST} )
       | [^\n#'"?]*+\?++[ \t]*+
     )(?:\n|\Z)""",
     re.VERBOSE,
@@ -239,7 +240,8 @@ def _harmless(line: str) -> str:
     magic = _MAGIC.fullmatch(line)
     if not magic:
         return line
-    code = magic["timed"] or (magic["target"] and f"{magic['target']}None") or "pass"
+    assigned = magic["target"] and magic["target"] + (magic["kept"] or "None")
+    code = magic["timed"] or assigned or "pass"
     return magic["indent"] + code + "\n" * line.count("\n")
 
 

@@ -110,14 +110,14 @@ def _match(pattern: re.Pattern, path: tuple[str, ...], depth: int) -> re.Match |
 
 
 def _moodle_depth(files: list[HeapFile]) -> int:
-    """How deep Moodle's names stand. The outermost count: further down, a student may have called a folder so."""
-    depths = (
-        depth
-        for file in files
-        for depth, part in enumerate(file.path)
-        if "_assignsubmission_" in part and _MOODLE.fullmatch(part)
-    )
-    return min(depths, default=sys.maxsize)
+    """How deep Moodle's names stand, if each notebook has one there: a single one may be a student's doing."""
+    paths = [file.path for file in files if counts(file)]
+    depths = range(min(map(len, paths), default=0))
+    return next((depth for depth in depths if all(_is_moodles(path[depth]) for path in paths)), sys.maxsize)
+
+
+def _is_moodles(part: str) -> bool:
+    return "_assignsubmission_" in part and _MOODLE.fullmatch(part) is not None
 
 
 def _canvas_folder(files: list[HeapFile]) -> tuple[str, ...] | None:

@@ -42,18 +42,22 @@ class Submission:
     """What one student handed in.
 
     student: unique in the heap, as the folder, the file or the LMS names them; safe to show, and no path. cells: the
-    code of all their notebooks. problems: a sentence for each file that could not be read. digest: of all these cells
-    and problems.
+    code of all their notebooks. starts: the numbers, from 1, of the cells that begin a notebook. problems: a sentence
+    for each file that could not be read. digest: of all these.
     """
 
     student: str
     cells: tuple[str, ...]
+    starts: tuple[int, ...]
     problems: tuple[str, ...]
     digest: str
 
 
-def find_submissions(path: Path) -> list[Submission]:
-    """The submissions in a folder, a zip or a single notebook, sorted by student. Raises SubmissionsError."""
+def find_submissions(path: Path, results: Path | None = None) -> list[Submission]:
+    """The submissions in a folder, a zip or a single notebook, sorted by student. Raises SubmissionsError.
+
+    results: the folder that grades will be written to; where it lies among the submissions, it is none.
+    """
     path = Path(path)
     shown = show(str(path))
     try:
@@ -66,7 +70,7 @@ def find_submissions(path: Path) -> list[Submission]:
     if path.is_file() and is_notebook(path.name):
         return [_submission(show(notebook_stem(path.name)) or _NAMELESS, [Work((path.name,), single_file(path))])]
     try:
-        with Heap(path) as heap:
+        with Heap(path, results) as heap:
             owned = by_owner(heap.files, without_zip(path.resolve().name) or "student")
             names = _names(owned)
             found = [_submission(names[owner], works) for owner, works in owned.items()]
@@ -88,7 +92,7 @@ def _names(owners: Iterable[Owner]) -> dict[Owner, str]:
     """A name for each student that is safe to show, and that no other has."""
     names: dict[Owner, str] = {}
     taken: set[str] = set()
-    for owner in sorted(owners):
+    for owner in sorted(owners, key=lambda owner: (show(owner.name) != owner.name, owner)):  # nobody takes a real name
         name = show(owner.name) or _NAMELESS
         name = f"{name} ({owner.id})" if owner.id else name
         candidates = (name if number == 1 else f"{name} ({number})" for number in count(1))
@@ -98,14 +102,15 @@ def _names(owners: Iterable[Owner]) -> dict[Owner, str]:
 
 
 def _submission(student: str, works: list[Work]) -> Submission:
-    cells, problems = _read_works(works)
-    everything = json.dumps([cells, problems]).encode()
-    return Submission(student, tuple(cells), tuple(problems), hashlib.sha256(everything).hexdigest())
+    cells, starts, problems = _read_works(works)
+    everything = json.dumps([cells, starts, problems]).encode()
+    return Submission(student, tuple(cells), tuple(starts), tuple(problems), hashlib.sha256(everything).hexdigest())
 
 
-def _read_works(works: list[Work]) -> tuple[list[str], list[str]]:
-    """The cells of all of a student's files, in their order, and a sentence for each that could not be read."""
+def _read_works(works: list[Work]) -> tuple[list[str], list[int], list[str]]:
+    """The cells of all of a student's files, in their order, where each begins, and why others could not be read."""
     cells: list[str] = []
+    starts: list[int] = []
     problems: list[str] = []
     were_read = set()
     left = MAX_STUDENT_BYTES
@@ -128,13 +133,15 @@ def _read_works(works: list[Work]) -> tuple[list[str], list[str]]:
             left -= len(data)
             if left < 0:
                 raise UnreadableError(f"was not read, since all files before it hold {MAX_STUDENT_BYTES >> 20} MB")
-            cells += read_cells(name, data)
+            read = read_cells(name, data)
+            starts.append(len(cells) + 1)
+            cells += read
             were_read.add(without_suffix)
         except UnreadableError as error:
             problems.append(f"{name} {error}.")
         except NotebookError as error:
             problems.append(str(error))
-    return cells, problems
+    return cells, starts, problems
 
 
 def _newest(works: list[Work]) -> list[Work]:
@@ -156,7 +163,7 @@ def _place(work: Work) -> tuple:
     numbers = (match[1] for part in reversed(work.path) if (match := _NUMBER.search(part)))
     by_name = [
         (text.casefold(), len(digits), digits)
-        for part in work.path
+        for part in (*work.path[:-1], notebook_stem(work.path[-1]))
         for text, digits in re.findall(r"([^0-9]*)0*([0-9]*)", part)
     ]
     return int(next(numbers, 100)), by_name, work.path, work.upload

@@ -34,8 +34,12 @@ def local_workers(exercises: list[Exercise], count: int | None, unsafe: bool) ->
     Raises autograder.sandbox.Refused where student code cannot be confined, unless `unsafe`.
     """
     count = count or os.cpu_count() or 1
-    with Sandbox(**_readiness(exercises), unsafe=unsafe) as sandbox, ThreadPoolExecutor(count) as executor:
-        yield Workers(executor, lambda job: list(sandbox.run(job)), count)
+    # Where grading is stopped in the middle, the sandbox ends before the executor waits for the jobs in it.
+    with ThreadPoolExecutor(count) as executor, Sandbox(**_readiness(exercises), unsafe=unsafe) as sandbox:
+        try:
+            yield Workers(executor, lambda job: list(sandbox.run(job)), count)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

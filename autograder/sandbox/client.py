@@ -30,6 +30,7 @@ _DEFAULT = Limits()
 _STRICTER = {"all": "definitions", "definitions": "nothing"}
 _START_SECONDS = 120
 _GRACE_SECONDS = 30  # for a supervisor to kill and report
+_POLL = 0.2  # seconds between two looks at whether to go on listening
 _PATIENCE = 3  # failures in a row that are the machine's doing, not a submission's
 
 
@@ -62,6 +63,7 @@ class Sandbox:
             raise Refused("The tier cold does not protect files. If you trust every submission, pass --unsafe.")
         self._warmth = {"preload": list(preload), "exercises": list(exercises)}
         self._lock = threading.Lock()
+        self._closed = False
         self._zygote = _Zygote(self.tier.name, self._warmth) if self.tier.name != COLD else None
 
     def run(self, job: Job) -> Iterator[Outcome]:
@@ -70,10 +72,19 @@ class Sandbox:
         notes: dict[int, str] = {}
         left = list(job.exercises)
         end = time.monotonic() + self.limits.job_seconds
-        failures = 0
+        failures, bytes_left = 0, self.limits.job_bytes
         while left and (seconds_left := end - time.monotonic()) > 0:
             plan = Plan(
-                job.cells, tuple(modes), tuple(left), job.seed, self.limits, seconds_left, secrets.token_hex(16), notes
+                cells=job.cells,
+                modes=tuple(modes),
+                exercises=tuple(left),
+                seed=job.seed,
+                limits=self.limits,
+                seconds_left=seconds_left,
+                bytes_left=bytes_left,
+                secret=secrets.token_hex(16),
+                notes=notes,
+                starts=job.starts,
             )
             outcomes, stopped = self._attempt(plan)
             failures = 0 if outcomes or (stopped and stopped["cell"]) else failures + 1
@@ -83,6 +94,7 @@ class Sandbox:
             if stopped and stopped["cell"]:
                 notes.setdefault(stopped["cell"], stopped["reason"])
                 modes[stopped["cell"] - 1] = _STRICTER[modes[stopped["cell"] - 1]]
+            bytes_left -= sum(len(outcome.evidence or b"") for outcome in outcomes)
             yield from outcomes
             del left[: len(outcomes)]
         for name in left:
@@ -103,7 +115,7 @@ class Sandbox:
             os.close(job)
             os.close(write_end)
         try:
-            return _listen(read_end, plan)
+            return self._listen(read_end, plan)
         finally:
             os.close(read_end)  # a supervisor that is still at it now stops
 
@@ -119,8 +131,29 @@ class Sandbox:
                     self._zygote = _Zygote(self.tier.name, self._warmth)
             raise SandboxError(f"The warm process does not stay alive: {self._zygote.last_words()}")
 
+    def _listen(self, report: int, plan: Plan) -> tuple[list[Outcome], dict[str, Any] | None]:
+        """Read what a supervisor reports until it closes its end, or this sandbox is closed."""
+        receiver = Receiver(bytes.fromhex(plan.secret), plan.limits.answer_bytes + 4096)
+        outcomes: list[Outcome] = []
+        deadline = time.monotonic() + plan.seconds_left + _GRACE_SECONDS
+        while not self._closed and time.monotonic() < deadline:
+            if not select.select([report], [], [], _POLL)[0]:
+                continue
+            data = os.read(report, 1 << 16)
+            if not data:
+                break
+            for kind, payload in receiver.feed(data):
+                head, _, evidence = payload.partition(b"\n")
+                fields = json.loads(head)
+                if kind != OUTCOME:
+                    return outcomes, fields
+                fields["evidence"] = evidence if fields["evidence"] else None
+                outcomes.append(Outcome(**fields))
+        return outcomes, None
+
     def close(self) -> None:
         """End the warm process and whatever runs in it."""
+        self._closed = True  # whoever listens hangs up, which tells its supervisor to stop
         with self._lock:
             if self._zygote:
                 self._zygote.close()
@@ -184,22 +217,3 @@ class _Zygote:
             self._process.kill()
             self._process.wait()
         self._log.close()
-
-
-def _listen(report: int, plan: Plan) -> tuple[list[Outcome], dict[str, Any] | None]:
-    """Read what a supervisor reports until it closes its end."""
-    receiver = Receiver(bytes.fromhex(plan.secret), plan.limits.answer_bytes + 4096)
-    outcomes: list[Outcome] = []
-    deadline = time.monotonic() + plan.seconds_left + _GRACE_SECONDS
-    while select.select([report], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        data = os.read(report, 1 << 16)
-        if not data:
-            break
-        for kind, payload in receiver.feed(data):
-            head, _, evidence = payload.partition(b"\n")
-            fields = json.loads(head)
-            if kind != OUTCOME:
-                return outcomes, fields
-            fields["evidence"] = evidence if fields["evidence"] else None
-            outcomes.append(Outcome(**fields))
-    return outcomes, None

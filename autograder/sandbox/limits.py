@@ -11,7 +11,7 @@ class Limits:
     """What one submission may use. Times are wall-clock seconds, sizes are bytes.
 
     memory: of all its processes together, above what the warm process holds already.
-    processes: processes and threads at a time. answer_bytes: the evidence of one exercise.
+    processes: processes and threads at a time. answer_bytes: the evidence of one exercise; job_bytes: of all of them.
     job_seconds: everything together, however often it had to be started again after a loop or a crash.
     """
 
@@ -19,20 +19,25 @@ class Limits:
     exercise_seconds: float = 10.0
     job_seconds: float = 300.0
     memory: int = 1 << 30
-    processes: int = 64
+    processes: int = 32
     file_bytes: int = 64 << 20
     scratch_bytes: int = 128 << 20
     scratch_files: int = 10_000
     answer_bytes: int = 16 << 20
+    job_bytes: int = 64 << 20
 
 
 @dataclass(frozen=True)
 class Job:
-    """One submission: the code of its cells in order, the names of the exercises to try, and the seed of the trials."""
+    """One submission: the code of its cells in order, the names of the exercises to try, and the seed of the trials.
+
+    starts: the numbers, from 1, of the cells that begin a notebook. Each notebook has names of its own, as in Jupyter.
+    """
 
     cells: tuple[str, ...]
     exercises: tuple[str, ...]
     seed: int
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Plan:
     """One attempt at a job: what of it is still to be done, and which cells have done harm before.
 
     modes: per cell "all", "definitions" (functions, classes and imports only) or "nothing".
-    notes: why a cell is not run in full, by its number from 1.
+    notes: why a cell is not run in full, by its number from 1. starts: as in Job.
+    seconds_left, bytes_left: of those that the whole job may use.
     """
 
     cells: tuple[str, ...]
@@ -66,8 +72,10 @@ class Plan:
     seed: int
     limits: Limits
     seconds_left: float
+    bytes_left: int
     secret: str
     notes: dict[int, str] = field(default_factory=dict)
+    starts: tuple[int, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The plan as JSON."""

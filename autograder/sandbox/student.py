@@ -44,31 +44,36 @@ def run(plan: Plan, tell: Tell, fork: bool) -> None:
     gc.enable()
     _disarm()
     _seed(plan.seed)
-    names, errors = run_cells(plan, tell)
+    notebooks, errors = run_cells(plan, tell)
     if fork:
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that a cell has set must not interrupt what follows
     for place, name in enumerate(plan.exercises):
         tell(EXERCISE, b"%d" % place)
-        function = names.get(name)
+        notebook = _where_defined(name, notebooks)
+        sys.modules["__main__"], function = notebook, vars(notebook).get(name)
         last = place == len(plan.exercises) - 1  # needs no fork: nothing comes after it that it could harm
         if callable(function):
             own_process = fork and not last
             status = _in_fork(plan, name, function, tell) if own_process else _answer(plan, name, function, tell)
         else:
-            _fail(tell, "undefined", _why_undefined(name, names, plan, errors))
+            _fail(tell, "undefined", _why_undefined(name, vars(notebook), plan, errors))
             status = 0
         tell(ENDED, b"%d" % status)
 
 
-def run_cells(plan: Plan, tell: Tell) -> tuple[dict[str, Any], dict[int, str]]:
-    """Run the cells in one namespace; return it, and what went wrong in which cell, numbered from 1."""
-    notebook = types.ModuleType("__main__")
-    sys.modules["__main__"], sys.argv = notebook, ["notebook"]
-    names = vars(notebook)
-    names.update(__builtins__=builtins, get_ipython=_Shell, display=_do_nothing)
+def run_cells(plan: Plan, tell: Tell) -> tuple[list[types.ModuleType], dict[int, str]]:
+    """Run the cells, each notebook's in a namespace of its own.
+
+    Return the namespaces, at least one, and what went wrong in which cell, numbered from 1.
+    """
+    sys.argv = ["notebook"]
+    notebooks = [_new_notebook()]
     errors = dict(plan.notes)
     flags = 0
     for number, (source, mode) in enumerate(zip(plan.cells, plan.modes, strict=True), 1):
+        if number > 1 and number in plan.starts:
+            notebooks.append(_new_notebook())
+            flags = 0
         if mode == "nothing":
             continue
         tell(CELL, b"%d" % number)
@@ -85,11 +90,28 @@ def run_cells(plan: Plan, tell: Tell) -> tuple[dict[str, Any], dict[int, str]]:
                 continue
             flags |= _future_flags(statement)
             try:
-                exec(compile(ast.Module([statement], []), file_name, "exec", flags, dont_inherit=True), names)
+                exec(
+                    compile(ast.Module([statement], []), file_name, "exec", flags, dont_inherit=True),
+                    vars(notebooks[-1]),
+                )
             except BaseException as error:  # sys.exit() ends a cell, no more
                 errors.setdefault(number, _raised(error))
                 definitions_only = True  # the functions further down do not depend on what failed here
-    return names, errors
+    return notebooks, errors
+
+
+def _new_notebook() -> types.ModuleType:
+    notebook = types.ModuleType("__main__")
+    vars(notebook).update(__builtins__=builtins, get_ipython=_Shell, display=_do_nothing)
+    sys.modules["__main__"] = notebook
+    return notebook
+
+
+def _where_defined(name: str, notebooks: list[types.ModuleType]) -> types.ModuleType:
+    """The last notebook that defines a function or class of this name; what else has the name is a variable."""
+    with_name = [notebook for notebook in notebooks if name in vars(notebook)]
+    callables = [notebook for notebook in with_name if callable(vars(notebook)[name])]
+    return [notebooks[-1], *with_name, *callables][-1]
 
 
 def _in_fork(plan: Plan, name: str, function: Callable, tell: Tell) -> int:

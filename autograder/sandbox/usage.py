@@ -1,4 +1,4 @@
-"""What a family of processes uses: memory, and the disk."""
+"""What a family of processes uses: memory, the disk, and time that it spends waiting for a processor."""
 
 import os
 from contextlib import suppress
@@ -29,6 +29,18 @@ def memory(child: int, anonymous: int, limit: int) -> int:
     exact = sum(_field(path, "Pss_Anon:") + _field(path, "Pss_Shmem:") for path in rollups)
     born_with = anonymous * len(pids) // (len(pids) + 2)  # their part: the zygote and this process share it, too
     return max(0, exact - born_with) if exact else total
+
+
+def waited(child: int) -> float:
+    """Seconds in which a process, or the one of its descendants that had to wait longest, waited for a processor.
+
+    0 where the kernel does not count them.
+    """
+    longest = 0
+    for pid in family(child):
+        with suppress(OSError), open(f"/proc/{pid}/schedstat") as file:
+            longest = max(longest, int(file.read().split()[1]))
+    return longest / 1e9
 
 
 def _field(path: str, name: str) -> int:

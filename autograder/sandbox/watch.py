@@ -12,6 +12,7 @@ from autograder.sandbox.protocol import ANSWER, CELL, ENDED, EXERCISE, FAILURE, 
 
 _SIGNALS = {"SIGSEGV": "segmentation fault", "SIGABRT": "abort", "SIGKILL": "killed", "SIGFPE": "arithmetic error"}
 
+_PATIENCE = 5  # times its limit is the longest that anything may take on a crowded machine
 _START_SECONDS = 60  # to be confined, or where nothing is warm, to import torch
 
 
@@ -28,6 +29,7 @@ class Watch:
         self._end = time.monotonic() + plan.seconds_left
         self._answer: tuple[str, str, bytes | None] | None = None
         self._memory = 0
+        self._bytes = 0
         self._done = 0
         self.unconfined = ""
         self._begin("start", 0, _START_SECONDS)
@@ -35,6 +37,7 @@ class Watch:
     def _begin(self, phase: str, index: int, seconds: float) -> None:
         self.at = (phase, index)
         self._began = time.monotonic()
+        self._seconds = seconds
         self._deadline = min(self._began + seconds, self._end)
 
     @property
@@ -46,6 +49,11 @@ class Watch:
     def seconds_left(self) -> float:
         """Until what it is doing has to end; negative when it is late."""
         return self._deadline - time.monotonic()
+
+    def wait_for_processor(self, seconds: float) -> None:
+        """Give back the time in which it was ready to run, but other processes had the processors."""
+        seconds = min(self._seconds + seconds, _PATIENCE * self._seconds)
+        self._deadline = max(self._deadline, min(self._began + seconds, self._end))
 
     def used(self, memory: int) -> None:
         """Take note of the memory in use."""
@@ -60,7 +68,7 @@ class Watch:
             self._begin("exercise", self._done, self._limits.exercise_seconds)
             self._answer, self._memory = None, 0
         elif kind in (ANSWER, FAILURE) and phase == "exercise" and self._answer is None:
-            self._answer = ("finished", "", payload) if kind == ANSWER else _failure(payload)
+            self._answer = self._finished(payload) if kind == ANSWER else _failure(payload)
         elif kind == ENDED and phase == "exercise":
             return self._ended(payload)
         elif kind == UNCONFINED and phase == "start":
@@ -71,6 +79,14 @@ class Watch:
 
     def _may_begin(self, cell: int, previous: int) -> bool:
         return previous < cell <= len(self._plan.cells) and self._plan.modes[cell - 1] != "nothing"
+
+    def _finished(self, evidence: bytes) -> tuple[str, str, bytes | None]:
+        self._bytes += len(evidence)
+        if self._bytes <= self._plan.bytes_left:
+            return "finished", "", evidence
+        most = f"{self._limits.job_bytes >> 20:,} MB"
+        name = self._plan.exercises[self._done]
+        return "crashed", f"{name} gave a result when the submission had used up the {most} for all its results", None
 
     def _ended(self, payload: bytes) -> Outcome:
         if self._answer is None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from autograder.evidence import collect
 from autograder.exercise import exercise, trial
-from autograder.probe import apply, call_in_float32, call_with_gradients, fixed_weights
+from autograder.probe import apply, call, call_in_float32, call_with_gradients, fixed_weights
 
 MANY = 320
 """The length of an axis on which a loop shows: even one step of Python for each element is over the judge's limit."""
@@ -37,8 +37,10 @@ SHARES = (0.0, 0.05)
 def causal_mask(rng):
     """Trials for mask[i, j] = (j ≤ i)."""
     yield trial("three positions", n=3)
-    yield trial("a number drawn", n=rng.integer(5, 9))
+    yield trial("a number drawn", n=rng.integer(5, 25))
+    yield trial("a larger number drawn", n=rng.integer(25, 65))
     yield trial("one position", n=1)
+    yield trial("a number over a hundred drawn", n=rng.integer(100, 150))
     yield trial("many positions", n=MANY)
 
 
@@ -89,10 +91,8 @@ def shift_right(rng):
     yield trial("another start token", targets=rng.integers(3, 60, 3, 2), sos=rng.integer(60, 90))
     yield trial("start token 0", targets=rng.integers(3, 60, 2, 3), sos=0)
     yield trial("one step", targets=rng.integers(3, 60, 3, 1), sos=1)
-    yield trial("int32", targets=rng.integers(3, 60, 2, 4).int(), sos=1)
     yield trial("many sequences", targets=rng.integers(3, 60, MANY, 2), sos=1)
     yield trial("many steps", targets=rng.integers(3, 60, 2, MANY), sos=1)
-    yield trial("no sequences", targets=rng.integers(3, 60, 0, 3), sos=1)
 
 
 @shift_right.mistake(
@@ -237,7 +237,6 @@ def _loss_and_gradients(function, arguments):
         "It has an argument that names a target to leave out, of the sum *and* of the count.",
     ],
     probe=_loss_and_gradients,
-    vectorised=True,
 )
 def sequence_loss(rng):
     """Trials for the mean of −log softmax(logits)[b, t, targets[b, t]] over all (b, t) with targets[b, t] ≠ pad."""
@@ -422,6 +421,14 @@ def rates_that_grow(length, dim):
     return _interleaved(angles.sin(), angles.cos())
 
 
+@positional_encoding.mistake(
+    "The exponent is 4i / dim, twice what it should be: `arange(0, dim, 2)` is 2i already, so divide it by dim as it is."
+)
+def twice_the_exponent(length, dim):
+    angles = torch.arange(length)[:, None] * 10000.0 ** (-2 * torch.arange(0, dim, 2) / dim)
+    return _interleaved(angles.sin(), angles.cos())
+
+
 @positional_encoding.mistake("Your positions begin at 1. They begin at 0, where every sine is 0 and every cosine 1.")
 def starts_at_one(length, dim):
     angles = _angles(length + 1, dim)[1:]
@@ -457,9 +464,13 @@ def decoder_mask(rng):
             ids[row, length:] = pad
         return {"ids": ids, "pad": pad}
 
-    yield trial("two sequences, one padded", **padded(0, 5, 5, 2))
-    yield trial("as many sequences as positions", **padded(0, 4, 4, 1, 3, 2))
-    yield trial("another number stands for padding", **padded(7, 4, 3, 4))
+    t, n = rng.integer(5, 20), rng.integer(4, 14)
+    # One is full and one has 1 ≤ length < t, so that every mistake shows whatever is drawn.
+    yield trial("two sequences, one padded", **padded(0, t, t, rng.integer(2, t)))
+    lengths = rng.integers(0, n + 1, n - 2).tolist()
+    yield trial("as many sequences as positions", **padded(0, n, n, 1, *lengths))
+    t = rng.integer(4, 14)
+    yield trial("another number stands for padding", **padded(rng.integer(7, 17), t, rng.integer(2, t), t))
     yield trial("zeros that are no padding", ids=torch.tensor([[0, 4, 0, 9, 9]]), pad=9)
     yield trial("nothing is padding", **padded(0, 3, 3, 3))
     yield trial("padding on the left", ids=torch.tensor([[0, 0, 5, 6], [3, 4, 5, 6]]), pad=0)
@@ -518,6 +529,16 @@ def both_real(ids, pad):
 # -- error_rate -------------------------------------------------------------------------------------------------------
 
 
+def _call_for_number(function, arguments):
+    """Like `call`; a whole number is as good as the float, so that `return 0` is."""
+
+    def converted(**named):
+        result = apply(function, named)
+        return float(result) if type(result) is int else result
+
+    return call(converted, arguments)
+
+
 @exercise(
     points=2,
     level=2,
@@ -529,6 +550,7 @@ def both_real(ids, pad):
         "(keep or replace).",
         "The distance stands in the last corner. Divide it by `len(target)`.",
     ],
+    probe=_call_for_number,
 )
 def error_rate(rng):
     """Trials for (edit distance from predicted to target) / len(target)."""
@@ -809,6 +831,16 @@ def a_very_negative_number(q, k, v, mask=None):
 
 
 @scaled_dot_product.mistake(
+    "The least finite number, or −1e4, is not −∞: a query that may attend nowhere has equal scores only, and spreads its weight "
+    "over all keys. Fill its weights with 0 after the softmax."
+)
+def a_finite_number(q, k, v, mask=None):
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    weights = (scores if mask is None else scores.masked_fill(~mask, torch.finfo(q.dtype).min)).softmax(-1)
+    return weights @ v, weights
+
+
+@scaled_dot_product.mistake(
     "In float16 your fill raises an error: numbers end at 65,504 there, and −1e9 or −9e15 does not fit in. −∞ exists in every "
     "float dtype: `masked_fill(~mask, -torch.inf)`."
 )
@@ -876,6 +908,27 @@ def _decode(function, arguments):
     return {"result": collect(result), "lists given to step": given}
 
 
+class _Elsewhere(torch.Tensor):
+    """Logits that, as on a GPU, NumPy cannot read before they are brought to the CPU."""
+
+    def cpu(self, *settings, **named):
+        return self.as_subclass(torch.Tensor)
+
+    def to(self, *settings, **named):
+        moved = super().to(*settings, **named)
+        return moved.as_subclass(torch.Tensor) if "cpu" in map(str, (*settings, *named.values())) else moved
+
+    def numpy(self, *, force=False):
+        if force:
+            return self.detach().cpu().numpy()
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
+
+    def __array__(self, *settings, **named):
+        return self.numpy()
+
+
 @exercise(
     points=2,
     level=2,
@@ -890,7 +943,7 @@ def _decode(function, arguments):
 def greedy_decode(rng):
     """Trials for ids taken greedily. Each `step` has a table with one row of logits for each length of its list."""
 
-    def decoder(ids, vocabulary, eos, kind="float32"):
+    def decoder(ids, vocabulary, eos, kind="float32", elsewhere=False):
         """A step that says `ids`, then eos for ever."""
         table = torch.stack([rng.permutation(vocabulary) for _ in range(len(ids) + 1)])  # no two logits are equal
         for row, wanted in zip(table, [*ids, eos], strict=True):
@@ -900,6 +953,8 @@ def greedy_decode(rng):
 
         def step(ids):
             logits = table[min(len(ids), len(table)) - 1].clone()
+            if elsewhere:
+                return logits.as_subclass(_Elsewhere)
             return logits.requires_grad_() if kind == "float64" else logits
 
         return step
@@ -907,8 +962,8 @@ def greedy_decode(rng):
     def said(n, vocabulary=9):
         return (3 + rng.integers(0, vocabulary - 3, n)).tolist()
 
-    def case(ids, max_length, vocabulary=9, sos=1, eos=2, kind="float32"):
-        step = decoder(ids, vocabulary, eos, kind)
+    def case(ids, max_length, vocabulary=9, sos=1, eos=2, **logits):
+        step = decoder(ids, vocabulary, eos, **logits)
         return {"step": step, "sos": sos, "eos": eos, "max_length": max_length}
 
     yield trial("four ids, then eos", **case(said(4), 10))
@@ -922,8 +977,9 @@ def greedy_decode(rng):
     yield trial("end token 0", **case(said(2), 6, eos=0))
     yield trial("the same id again and again", **case([5, 5, 5], 7))
     yield trial("the start token comes again", **case([4, 1, 6], 7))
+    yield trial("0 is an id like any other", **case([4, 0, 6], 7))
     yield trial("logits in float16, all negative", **case(said(3), 6, kind="float16"))
-    yield trial("logits in bfloat16", **case(said(3), 6, kind="bfloat16"))
+    yield trial("logits on another device", **case(said(3), 6, elsewhere=True))
     yield trial("logits are whole numbers", **case(said(3), 6, kind="int64"))
     yield trial("logits with gradients, float64", **case(said(3), 6, kind="float64"))
 
@@ -975,6 +1031,25 @@ def forgets_the_past(step, sos, eos, max_length):
             break
         ids.append(last)
     return ids
+
+
+@greedy_decode.mistake("The start token is missing: the first list that `step` is given is `[sos]`, not an empty one.")
+def starts_with_nothing(step, sos, eos, max_length):
+    ids = []
+    while len(ids) < max_length:
+        best = int(step(ids).argmax())
+        if best == eos:
+            break
+        ids.append(best)
+    return ids
+
+
+@greedy_decode.mistake(
+    "You always remove the last id. It is the end token only where that came up: an answer cut off at max_length ends with "
+    "an id that belongs to it."
+)
+def drops_the_last(step, sos, eos, max_length):
+    return _greedy(step, [sos], eos, max_length)[1:-1]
 
 
 @greedy_decode.mistake("One id too few: the start token does not count towards max_length.")
@@ -1196,6 +1271,7 @@ def keeps_an_axis(logits, k, temperature, generator):
         "the mean logarithm; look out for 0.",
         "The brevity penalty is 1 where the predictions are at least as long in total as the targets.",
     ],
+    probe=_call_for_number,
 )
 def bleu(rng):
     """Trials for BLEU over a corpus: n-grams up to 4, clipped, one target each, brevity penalty."""
@@ -1538,7 +1614,8 @@ def MultiHeadAttention(rng):
     yield trial("heads of one feature", **case(1, 4, 3, 3))
     yield trial("as many positions as heads", **case(2, 4, 8, 4, open_somewhere(4, 4)))
     yield trial("one position", **case(3, 1, 4, 2))
-    yield trial("float64", **case(2, 3, 6, 3, open_somewhere(2, 3, 3), dtype=torch.float64))
+    # Heads of four features: √4 is exact, also for those who take it in float32.
+    yield trial("float64", **case(2, 3, 8, 2, open_somewhere(2, 3, 3), dtype=torch.float64))
 
 
 class _Layers(nn.Module):

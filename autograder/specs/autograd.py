@@ -54,7 +54,7 @@ def without_a_trace(point, *, watch=False, graph=True, state=True, reference=Non
             evidence["graph of the result"] = "still attached" if attached else "none"
         if state:
             evidence[f"requires_grad of {point} afterwards"] = x.requires_grad
-            evidence[f"grad of {point} afterwards"] = collect(x.grad) if x.is_leaf else None
+            evidence[f"gradient in {point}.grad afterwards"] = collect(x.grad) if x.is_leaf else None
         return evidence
 
     return probe
@@ -131,12 +131,10 @@ def switches_x_on(f, x):
     "caller's are spoiled. Work on a leaf of your own."
 )
 def adds_to_the_grad_of_x(f, x):
-    if x.is_leaf:
-        x.requires_grad_()
-    x.retain_grad()
+    x.requires_grad_()
     value = f(x)
     value.backward()
-    return value.item(), x.grad
+    return value.item(), x.grad if x.is_leaf else None
 
 
 @value_and_gradient.mistake("The value comes first, then the gradient.")
@@ -296,6 +294,13 @@ def divides_by_eps(f, x, eps=1e-4):
 
 
 @numerical_gradient.mistake(
+    "`/ 2 * eps` divides by 2 and then *multiplies* by eps. The whole distance is the divisor: `/ (2 * eps)`."
+)
+def multiplies_by_eps(f, x, eps=1e-4):
+    return _estimates(x, lambda i: (f(x + _one_step(x, i, eps)) - f(x - _one_step(x, i, eps))) / 2 * eps)
+
+
+@numerical_gradient.mistake(
     "`x + eps` moves all elements at once, so every entry holds the change along the diagonal. Move one element at a time."
 )
 def moves_all_elements(f, x, eps=1e-4):
@@ -381,7 +386,26 @@ def leaves_out_the_start(f, x0, lr, steps):
     for _ in range(steps):
         x = x - lr * _slope(f, x)
         path.append(x)
-    return torch.stack(path) if path else torch.empty(0, *x0.shape, dtype=x0.dtype)
+    return torch.stack(path)
+
+
+@gradient_descent.mistake(
+    "The end is missing: `steps` steps visit steps + 1 points, and the last is where the last step arrives."
+)
+def leaves_out_the_end(f, x0, lr, steps):
+    x, path = x0.detach(), []
+    for _ in range(steps):
+        path.append(x)
+        x = x - lr * _slope(f, x)
+    return torch.stack(path)
+
+
+@gradient_descent.mistake("This is the end of the path alone. Keep every point, the start included, and stack them.")
+def returns_the_end(f, x0, lr, steps):
+    x = x0.detach()
+    for _ in range(steps):
+        x = x - lr * _slope(f, x)
+    return x
 
 
 @gradient_descent.mistake(
@@ -568,6 +592,14 @@ def evaluates_instead(model, prefixes):
 def in_the_order_of_the_prefixes(model, prefixes):
     matching = [n for prefix in prefixes for n, _ in model.named_parameters() if n.startswith(prefix)]
     return _switch_off(model, matching)
+
+
+@freeze.mistake(
+    "A name that begins with two of the prefixes stands in your list twice. Ask once for each name, whether *any* prefix "
+    "fits, or `break` at the first that does."
+)
+def lists_a_name_twice(model, prefixes):
+    return _switch_off(model, [n for n, _ in model.named_parameters() for prefix in prefixes if n.startswith(prefix)])
 
 
 @freeze.mistake(
@@ -799,10 +831,6 @@ class CutsOff(torch.autograd.Function):
         return gradient
 
 
-def _gradient_of_each(loss, w, x, y):
-    return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(w.detach(), x, y)
-
-
 @exercise(
     points=2,
     level=2,
@@ -813,7 +841,10 @@ def _gradient_of_each(loss, w, x, y):
         "sample?",
         "`None` in `in_dims` stands for an argument that is the same for all samples: the weights.",
     ],
-    probe=without_a_trace("w", reference=_gradient_of_each),
+    probe=without_a_trace(
+        "w",
+        reference=lambda loss, w, x, y: torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(w.detach(), x, y),
+    ),
     vectorised=True,
 )
 def per_sample_gradients(rng):
@@ -932,9 +963,9 @@ def hessian(rng):
     )
 
 
-def _second(f, x):
-    """The Hessian as PyTorch has it, without a note about it."""
-    return torch.autograd.functional.hessian(inspect.unwrap(f), x.detach())
+def _rows_of_the_hessian(f, x):
+    """A list of the rows that PyTorch has, without a note about it."""
+    return list(torch.autograd.functional.hessian(inspect.unwrap(f), x.detach()))
 
 
 @hessian.mistake(
@@ -942,7 +973,7 @@ def _second(f, x):
     "the gradient at a time."
 )
 def sums_the_rows(f, x):
-    return _second(f, x).sum(dim=0)
+    return sum(_rows_of_the_hessian(f, x))
 
 
 @hessian.mistake(
@@ -971,7 +1002,7 @@ def diagonal_as_a_vector(f, x):
     "of the gradient's element i by *all* of x."
 )
 def diagonal_alone(f, x):
-    return _second(f, x).diag().diag()
+    return torch.stack([row[i] for i, row in enumerate(_rows_of_the_hessian(f, x))]).diag()
 
 
 @hessian.mistake("Products of first derivatives are no second derivatives: differentiate the gradient once more.")
@@ -1106,8 +1137,15 @@ def penalty_and_its_gradients(function, arguments):
     evidence["gradients of the critic's parameters"] = collect(gradients)
     evidence["grad of the parameters afterwards"] = collect({name: p.grad for name, p in parameters.items()})
     evidence["requires_grad of x afterwards"] = x.requires_grad
-    evidence["grad of x afterwards"] = collect(x.grad)
+    evidence["gradient in x.grad afterwards"] = collect(x.grad)
     return evidence
+
+
+def _with_gradients(rng, critic):
+    """The same critic, whose parameters hold gradients from elsewhere."""
+    for parameter in critic.parameters():
+        parameter.grad = rng.normal(*parameter.shape)
+    return critic
 
 
 class _Critic(nn.Module):
@@ -1144,6 +1182,8 @@ def gradient_penalty(rng):
     yield trial("one column", critic=_Critic(rng.normal(3), rng.normal(1, 3)), x=rng.normal(4, 1))
     yield trial("as many rows as columns", critic=_Critic(rng.normal(2), rng.normal(3, 2)), x=rng.normal(3, 3))
     yield trial("x requires gradients", critic=_Critic(rng.normal(2), rng.normal(2, 2)), x=_leaf(rng.normal(3, 2)))
+    critic = _with_gradients(rng, _Critic(rng.normal(3), rng.normal(2, 3)))
+    yield trial("the critic's parameters hold gradients from elsewhere", critic=critic, x=rng.normal(4, 2))
     yield trial(
         "float64, steep",
         critic=_Critic(10 * rng.normal(3, dtype=float64), rng.normal(2, 3, dtype=float64)),
@@ -1197,6 +1237,22 @@ def from_above_only(critic, x):
     return (_row_gradients(critic, x).norm(dim=1) - 1).clamp(min=0).square().mean()
 
 
+@gradient_penalty.mistake(
+    "The penalty is right, but the gradients that the parameters held are gone: `zero_grad()` and `.grad = None` throw them "
+    "away. Whoever calls your function still needs them."
+)
+def clears_the_gradients(critic, x):
+    critic.zero_grad()
+    return (_row_gradients(critic, x).norm(dim=1) - 1).square().mean()
+
+
+@gradient_penalty.mistake(
+    "This is ten times the penalty. The factor 10 of a Wasserstein GAN's loss is for the caller to multiply by."
+)
+def times_ten(critic, x):
+    return 10 * (_row_gradients(critic, x).norm(dim=1) - 1).square().mean()
+
+
 @gradient_penalty.mistake("The rows were summed. The penalty is their mean, so that it does not grow with the batch.")
 def sums_over_rows(critic, x):
     return (_row_gradients(critic, x).norm(dim=1) - 1).square().sum()
@@ -1243,7 +1299,7 @@ def fit_and_its_memory(function, arguments):
     """
     if arguments["steps"] < LONG_RUN:
         return call(function, arguments)
-    right = collect(_fit(**arguments))
+    right = collect(_numbers(*_fit(**arguments)))
     size = _GraphSize()
     with size:
         evidence = call(function, arguments)
@@ -1282,7 +1338,8 @@ def fit_ridge(rng):
     yield trial("a long run", **line(2, decay=0.1, lr=0.01, steps=LONG_RUN))
 
 
-def _fit(x, y, decay, lr, steps, pile_up=(), cut=False, keep=False, hoard=False, decay_b=False, late=False, dtype=None):
+def _fit(x, y, decay, lr, steps, pile_up=(), cut=False, keep=False, decay_b=False, late=False, dtype=None):
+    """w, b and the losses as tensors; keep: the losses with their graphs."""
     w, b = (torch.zeros((), dtype=dtype or x.dtype, requires_grad=True) for _ in range(2))
     losses, total = [], [0.0, 0.0]
 
@@ -1298,10 +1355,12 @@ def _fit(x, y, decay, lr, steps, pile_up=(), cut=False, keep=False, hoard=False,
             w -= lr * total[0]
             b -= lr * total[1]
         noted = loss_now() if late else loss
-        losses.append(noted if keep or hoard else noted.item())
-    if keep:
-        return w, b, losses
-    return w.item(), b.item(), [float(loss) for loss in losses]
+        losses.append(noted if keep else noted.detach())
+    return w, b, losses
+
+
+def _numbers(w, b, losses):
+    return w.item(), b.item(), [loss.item() for loss in losses]
 
 
 @fit_ridge.mistake(
@@ -1309,7 +1368,7 @@ def _fit(x, y, decay, lr, steps, pile_up=(), cut=False, keep=False, hoard=False,
     "to zero, before each `backward`."
 )
 def still_piles_up(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, pile_up=(0, 1))
+    return _numbers(*_fit(x, y, decay, lr, steps, pile_up=(0, 1)))
 
 
 @fit_ridge.mistake(
@@ -1317,7 +1376,7 @@ def still_piles_up(x, y, decay, lr, steps):
     "`backward`."
 )
 def b_still_piles_up(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, pile_up=(1,))
+    return _numbers(*_fit(x, y, decay, lr, steps, pile_up=(1,)))
 
 
 @fit_ridge.mistake(
@@ -1325,7 +1384,7 @@ def b_still_piles_up(x, y, decay, lr, steps):
     "its graph: append `loss.item()` in each step. So does a w that was computed from the last w outside `no_grad`."
 )
 def items_at_the_end(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, hoard=True)
+    return _numbers(*_fit(x, y, decay, lr, steps, keep=True))
 
 
 @fit_ridge.mistake(
@@ -1333,7 +1392,7 @@ def items_at_the_end(x, y, decay, lr, steps):
     "Write `w**2`."
 )
 def penalty_off_the_graph(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, cut=True)
+    return _numbers(*_fit(x, y, decay, lr, steps, cut=True))
 
 
 @fit_ridge.mistake(
@@ -1346,19 +1405,19 @@ def keeps_tensors(x, y, decay, lr, steps):
 
 @fit_ridge.mistake("The losses are those *after* each step. Note the loss that the gradient was taken of.")
 def losses_after_the_step(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, late=True)
+    return _numbers(*_fit(x, y, decay, lr, steps, late=True))
 
 
 @fit_ridge.mistake("The penalty is on w alone. b only shifts the line, and may be as large as it likes.")
 def decays_b_too(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, decay_b=True)
+    return _numbers(*_fit(x, y, decay, lr, steps, decay_b=True))
 
 
 @fit_ridge.mistake(
     "Right to seven digits: w and b are `float32`, though x is `float64`. Make them with `dtype=x.dtype`, as the program did."
 )
 def fits_in_float32(x, y, decay, lr, steps):
-    return _fit(x, y, decay, lr, steps, dtype=torch.float32)
+    return _numbers(*_fit(x, y, decay, lr, steps, dtype=torch.float32))
 
 
 @fit_ridge.mistake("This is the program as it was given, with all its faults. Print `w.grad` in the second step.")
@@ -1488,7 +1547,7 @@ def Value(rng):
 
 
 class _OnTorch:
-    """What a Value does, done by torch's own graph; the subclasses get one thing wrong."""
+    """What a Value does but for `backward`, done by torch's own graph; the subclasses get one thing wrong."""
 
     def __init__(self, data, parents=(), function=None):
         self.grad, self.parents, self.function = 0.0, parents, function
@@ -1556,6 +1615,10 @@ class _OnTorch:
         slopes = torch.autograd.grad(self.tensor, [leaf.tensor for leaf in leaves], retain_graph=True)
         return [(leaf, slope.item()) for leaf, slope in zip(leaves, slopes, strict=True)]
 
+
+class _AddsToTheLeaves:
+    """The right `backward`, for subclasses of `_OnTorch` that get something else wrong."""
+
     def backward(self):
         for leaf, slope in self._leaves():
             leaf.grad += slope
@@ -1593,6 +1656,13 @@ class KeepsTheLastUse(_OnTorch):
     "pass them on again. Set the grad of every result to 0 first; only the leaves keep their sum."
 )
 class KeepsOldGradientsInside(_OnTorch):
+    # As the starter suggests, -a, a - b and a / b are made of other operators, each with a gradient of its own to keep.
+    __neg__ = lambda self: self * -1  # noqa: E731
+    __sub__ = lambda self, other: self + -other  # noqa: E731
+    __rsub__ = lambda self, other: -self + other  # noqa: E731
+    __truediv__ = lambda self, other: self * other**-1  # noqa: E731
+    __rtruediv__ = lambda self, other: self**-1 * other  # noqa: E731
+
     def backward(self):
         self.grad = 1.0
         for node in self._nodes():
@@ -1618,30 +1688,30 @@ class PassesOnTooEarly(_OnTorch):
     "`2 - a` is not `a - 2`: Python calls `a.__rsub__(2)`, and there the number stands on the left. The same holds for "
     "`2 / a` and `__rtruediv__`."
 )
-class SwapsNumbersOnTheLeft(_OnTorch):
+class SwapsNumbersOnTheLeft(_AddsToTheLeaves, _OnTorch):
     __rsub__, __rtruediv__ = _OnTorch.__sub__, _OnTorch.__truediv__
 
 
 @Value.mistake("The slope of tanh is 1 − t², where t is the *result*. You squared the input.")
-class TanhOfTheInput(_OnTorch):
+class TanhOfTheInput(_AddsToTheLeaves, _OnTorch):
     def tanh(self):
         return self._make(_with_slope(torch.tanh, lambda x: 1 - x * x))
 
 
 @Value.mistake("relu passed the gradient of negative numbers on. Where it gives 0, its slope is 0.")
-class ReluAlwaysPasses(_OnTorch):
+class ReluAlwaysPasses(_AddsToTheLeaves, _OnTorch):
     def relu(self):
         return self._make(_with_slope(torch.relu, torch.ones_like))
 
 
 @Value.mistake("At 0 your relu has the slope 1. PyTorch takes 0 there: ask `data > 0`, not `data >= 0`.")
-class ReluPassesAtZero(_OnTorch):
+class ReluPassesAtZero(_AddsToTheLeaves, _OnTorch):
     def relu(self):
         return self._make(_with_slope(torch.relu, lambda x: (x >= 0).double()))
 
 
 @Value.mistake("The slope of aⁿ is n · aⁿ⁻¹. You multiplied by n, but left the exponent as it was.")
-class PowerStays(_OnTorch):
+class PowerStays(_AddsToTheLeaves, _OnTorch):
     def __pow__(self, n):
         return self._make(_with_slope(lambda x: x**n, lambda x: n * x**n))
 
@@ -1649,7 +1719,7 @@ class PowerStays(_OnTorch):
 @Value.mistake(
     "The slope of a / b with respect to b is −a / b². It lost its minus sign: a larger divisor makes the quotient smaller."
 )
-class DividesWithoutTheMinus(_OnTorch):
+class DividesWithoutTheMinus(_AddsToTheLeaves, _OnTorch):
     def __truediv__(self, other):
         return self._make(lambda a, b: a / b.detach() + (a / b**2).detach() * (b - b.detach()), other)
 
@@ -1660,7 +1730,7 @@ class DividesWithoutTheMinus(_OnTorch):
 @Value.mistake(
     "`grad` began at 1 in every Value. It begins at 0.0, and `backward()` gives the 1 to the Value alone that it is called on."
 )
-class GradBeginsAtOne(_OnTorch):
+class GradBeginsAtOne(_AddsToTheLeaves, _OnTorch):
     def __init__(self, data, parents=(), function=None):
         super().__init__(data, parents, function)
         self.grad = 1.0

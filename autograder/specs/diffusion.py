@@ -67,7 +67,8 @@ class Denoiser(torch.nn.Module):
         t = torch.as_tensor(timestep, dtype=torch.float32).reshape(-1, *ones)
         y = own * sample + neighbour * sample.roll(1, -1) + time * (0.7 * t + 1).sin() + shift
         if self.classes is not None:
-            y = y + self.classes[class_labels].reshape(-1, *ones) * (1 + 0.3 * sample)
+            offset = F.embedding(class_labels, self.classes[:, None])  # which refuses −1, as the UNet does
+            y = y + offset.reshape(-1, *ones) * (1 + 0.3 * sample)
         y = self.dropout(y.tanh())
         return UNet2DOutput(sample=y) if return_dict else (y,)
 
@@ -406,6 +407,15 @@ def has_one_point_too_few(steps, s=0.008):
     return (1 - kept[1:] / kept[:-1]).clamp(max=0.999).float()
 
 
+def _in_the_librarys_precision(function, arguments):
+    """The result in float32, and its dtype: the scheduler of diffusers holds its betas in float32, whatever x is."""
+    evidence = call(function, arguments)
+    result = evidence["result"]
+    if not isinstance(result, torch.Tensor) or not result.is_floating_point():
+        return evidence
+    return evidence | {"result": result.float(), "dtype of the result": str(result.dtype).removeprefix("torch.")}
+
+
 @exercise(
     points=2,
     level=2,
@@ -415,6 +425,7 @@ def has_one_point_too_few(steps, s=0.008):
         "The step before t = 0 has ᾱ = 1. `alphas_cumprod[t - 1]` would be the *last* entry there.",
         "The last term is a standard deviation: the root of (1 − ᾱ before) / (1 − ᾱ) · β.",
     ],
+    probe=_in_the_librarys_precision,
     tolerance=(1e-3, 1e-4),
 )
 def ddpm_step(rng):
@@ -932,17 +943,20 @@ def denoise(rng):
     yield trial("a single training step", **arguments(1, 1, 1, 1, 2, 3))
 
 
-def _ddim(unet, x, alphas_cumprod, steps, levels=None, jump=None, root=True, fresh=False, clean=False, graph=False):
-    """The sampler of the prompt with some of its faults."""
-    stride = len(alphas_cumprod) // steps
-    with torch.set_grad_enabled(graph):
-        for t in levels or range(len(alphas_cumprod) - stride, -1, -stride):
+def _ddim(unet, x, alphas_cumprod, steps, fault):
+    """The sampler of the prompt, with the fault of one mistake."""
+    count = len(alphas_cumprod)
+    stride = count // steps
+    levels = range(0, count, stride) if fault == "upwards" else range(count - stride, -1, -stride)
+    with torch.set_grad_enabled(fault == "graph"):
+        for t in levels:
             eps, kept = unet(x, t).sample, alphas_cumprod[t]
-            to = t - (jump or stride)
-            at_end = t == 0 if clean else to < 0 and not jump
-            before = torch.ones(()) if at_end else alphas_cumprod[to]
-            x0 = (x - ((1 - kept).sqrt() if root else 1 - kept) * eps) / kept.sqrt()
-            x = before.sqrt() * x0 + (1 - before).sqrt() * (torch.randn_like(x) if fresh else eps)
+            to = t - (1 if fault in ("one down", "one down until clean") else stride)
+            clean = {"one down": False, "ends in noise": False, "one down until clean": t == 0}.get(fault, to < 0)
+            before = torch.ones(()) if clean else alphas_cumprod[to]
+            x0 = (x - (1 - kept if fault == "root" else (1 - kept).sqrt()) * eps) / kept.sqrt()
+            noise = torch.randn_like(x) if fault == "fresh noise" else eps
+            x = before.sqrt() * x0 + (1 - before).sqrt() * noise
     return x
 
 
@@ -950,8 +964,7 @@ def _ddim(unet, x, alphas_cumprod, steps, levels=None, jump=None, root=True, fre
     "The loop still goes upwards, from the least noise to the most. Sampling goes from the noisiest step down."
 )
 def goes_upwards(unet, x, alphas_cumprod, steps):
-    levels = range(0, len(alphas_cumprod), len(alphas_cumprod) // steps)
-    return _ddim(unet, x, alphas_cumprod, steps, levels=levels)
+    return _ddim(unet, x, alphas_cumprod, steps, "upwards")
 
 
 @denoise.mistake(
@@ -959,29 +972,29 @@ def goes_upwards(unet, x, alphas_cumprod, steps):
     "noisiest of all instead of the clean picture."
 )
 def goes_one_step_down(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, jump=1)
+    return _ddim(unet, x, alphas_cumprod, steps, "one down")
 
 
 @denoise.mistake(
     "The step goes to t − 1, but the next one visited is t − stride: each step must end where the next one begins."
 )
 def goes_one_step_down_until_clean(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, jump=1, clean=True)
+    return _ddim(unet, x, alphas_cumprod, steps, "one down until clean")
 
 
 @denoise.mistake("Gradients are recorded at every step: memory grows with the steps. Put the loop under `no_grad`.")
 def records_a_graph(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, graph=True)
+    return _ddim(unet, x, alphas_cumprod, steps, "graph")
 
 
 @denoise.mistake("One root is still missing: the noise stands in x times √(1 − ᾱ), so that is what to take away.")
 def misses_a_root(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, root=False)
+    return _ddim(unet, x, alphas_cumprod, steps, "root")
 
 
 @denoise.mistake("Fresh noise is still drawn at each step. DDIM puts the *predicted* noise back, at its new size.")
 def draws_fresh_noise(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, fresh=True)
+    return _ddim(unet, x, alphas_cumprod, steps, "fresh noise")
 
 
 @denoise.mistake(
@@ -989,7 +1002,7 @@ def draws_fresh_noise(unet, x, alphas_cumprod, steps):
     "there, and reads from the end."
 )
 def ends_in_noise(unet, x, alphas_cumprod, steps):
-    return _ddim(unet, x, alphas_cumprod, steps, jump=len(alphas_cumprod) // steps)
+    return _ddim(unet, x, alphas_cumprod, steps, "ends in noise")
 
 
 def _tiny_unet(rng, channels, size):
@@ -1021,12 +1034,11 @@ def _pipeline_run(make, arguments):
     """The pipeline's pictures, its components, and its pictures after it was saved and loaded."""
     from diffusers.utils import logging
 
-    inputs = {"labels": arguments["labels"], "guidance_scale": arguments["guidance_scale"]}
+    labels, scale, seed = arguments["labels"], arguments["guidance_scale"], arguments["seed"]
 
-    def pictures(pipeline, steps):
-        pipeline.set_progress_bar_config(disable=True)
-        generator = torch.Generator().manual_seed(arguments["seed"])
-        output = pipeline(**inputs, num_inference_steps=steps, generator=generator)
+    def pictures(pipeline, steps, labels=labels, seed=seed):
+        generator = torch.Generator().manual_seed(seed)
+        output = pipeline(labels=labels, guidance_scale=scale, num_inference_steps=steps, generator=generator)
         images = output["images"] if isinstance(output, dict) else getattr(output, "images", output)
         return {"images": collect(torch.from_numpy(images) if isinstance(images, np.ndarray) else images)}
 
@@ -1034,9 +1046,11 @@ def _pipeline_run(make, arguments):
     logging.disable_progress_bar()
     try:
         pipeline = apply(make, {"unet": arguments["unet"], "scheduler": arguments["scheduler"]})
+        pipeline.set_progress_bar_config(disable=True)
         evidence = {
             "pictures": pictures(pipeline, arguments["num_inference_steps"]),
-            "registered modules": sorted({"unet", "scheduler"} & set(pipeline.config)),
+            "pictures of a second call": pictures(pipeline, 1, torch.cat([labels[-1:], labels]), seed + 1),
+            "registered modules": sorted({"unet", "scheduler"} & set(getattr(pipeline, "config", ()))),
         }
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -1045,8 +1059,9 @@ def _pipeline_run(make, arguments):
             except Exception as error:
                 return evidence | {"saved pipeline": f"raised {type(error).__name__}"}
             evidence["saved pipeline"] = {name: type(part).__name__ for name, part in sorted(loaded.components.items())}
+            loaded.set_progress_bar_config(disable=True)
             evidence["pictures after loading"] = pictures(loaded, 1)
-        evidence["labels afterwards"] = collect(arguments["labels"])
+        evidence["labels afterwards"] = collect(labels)
         return evidence
     finally:
         if bars:

@@ -106,6 +106,18 @@ def call_for_mapping(function, arguments):
     return call(plain, arguments)
 
 
+def call_for_numbers(function, arguments):
+    """Like `call`; in a dictionary, a whole number counts as a float."""
+
+    def converted(**named):
+        result = apply(function, named)
+        if not isinstance(result, Mapping):
+            return result
+        return {name: _with_plain_numbers(value) for name, value in result.items()}
+
+    return call(converted, arguments)
+
+
 def call_and_look_at_settings(function, arguments):
     """Like `call_for_mapping`, and what the tokenizer would do for its next user."""
     evidence = call_for_mapping(function, arguments)
@@ -150,7 +162,9 @@ def pads_to_max_length(tokenizer, texts, max_length):
     return tokenizer(texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt")
 
 
-@encode.mistake("Nothing was cut: `max_length` alone does not cut, it takes `truncation=True` as well.")
+@encode.mistake(
+    "Nothing was cut at `max_length`: that takes two arguments, `truncation=True` and `max_length=max_length`."
+)
 def does_not_truncate(tokenizer, texts, max_length):
     return tokenizer(texts, padding=True, return_tensors="pt")
 
@@ -335,11 +349,17 @@ def freeze_layers(rng):
     yield trial("two of three layers", model=bert(3), n=2)
     yield trial("the embeddings alone", model=bert(2), n=0)
     yield trial("all layers", model=bert(2), n=2)
-    yield trial("two of twelve layers", model=bert(12), n=2)
-    model = bert(3)
-    model.classifier.bias.requires_grad_(False)
-    model.bert.encoder.layer[2].attention.requires_grad_(False)
-    yield trial("some are frozen already", model=model, n=1)
+    yield trial("more than one of twelve layers", model=bert(12), n=rng.integer(2, 12))
+    # Which parameters of three layers are frozen already is drawn, so that the answer differs from seed to seed.
+    for name, n in (("some are frozen already", 1), ("some are frozen already, the lowest stay", 0)):
+        model = bert(3)
+        model.classifier.bias.requires_grad_(False)
+        model.bert.encoder.layer[2].attention.requires_grad_(False)
+        parameters = list(model.bert.encoder.layer.parameters())
+        for parameter, frozen in zip(parameters, rng.booleans(len(parameters), share=0.3).tolist(), strict=True):
+            if frozen:
+                parameter.requires_grad_(False)
+        yield trial(name, model=model, n=n)
 
 
 def _trained(model):
@@ -543,33 +563,33 @@ def tokenize_dataset(rng):
     yield trial("one row", dataset=one, tokenizer=_tokenizer(rng, max_length=20))
 
 
-def _mapped(dataset, tokenizer, remove="text", batched=True, **settings):
+def _mapped(dataset, tokenizer, remove, batched, **settings):
     settings = {"truncation": True} | settings
     return dataset.map(lambda rows: tokenizer(rows["text"], **settings), batched=batched, remove_columns=remove)
 
 
 @tokenize_dataset.mistake("The column `text` is still there. `map` adds columns; `remove_columns` takes away.")
 def keeps_the_text(dataset, tokenizer):
-    return _mapped(dataset, tokenizer, remove=None)
+    return _mapped(dataset, tokenizer, remove=None, batched=True)
 
 
 @tokenize_dataset.mistake("All old columns are gone, the labels too. Remove `text` alone.")
 def removes_all_columns(dataset, tokenizer):
-    return _mapped(dataset, tokenizer, remove=dataset.column_names)
+    return _mapped(dataset, tokenizer, remove=dataset.column_names, batched=True)
 
 
 @tokenize_dataset.mistake(
     "The rows are padded here, to the longest of 1000. Leave it to the collator, which pads to the longest of its batch."
 )
 def pads_here(dataset, tokenizer):
-    return _mapped(dataset, tokenizer, padding=True)
+    return _mapped(dataset, tokenizer, remove="text", batched=True, padding=True)
 
 
 @tokenize_dataset.mistake(
     "Every row is padded to the tokenizer's maximum. Do not pad: the collator does, batch by batch."
 )
 def pads_to_the_maximum(dataset, tokenizer):
-    return _mapped(dataset, tokenizer, padding="max_length")
+    return _mapped(dataset, tokenizer, remove="text", batched=True, padding="max_length")
 
 
 @tokenize_dataset.mistake(
@@ -577,7 +597,7 @@ def pads_to_the_maximum(dataset, tokenizer):
     "time, unless `batch_size` says less."
 )
 def one_row_at_a_time(dataset, tokenizer):
-    return _mapped(dataset, tokenizer, batched=False)
+    return _mapped(dataset, tokenizer, remove="text", batched=False)
 
 
 @tokenize_dataset.mistake(
@@ -599,6 +619,7 @@ def builds_a_new_one(dataset, tokenizer):
         "2·TP + FP + FN is how often the class occurs among the labels, plus how often among the predictions.",
         "NumPy's own numbers are not all Python floats: `float(…)`.",
     ],
+    probe=call_for_numbers,
 )
 def compute_metrics(rng):
     """Trials for accuracy and macro F1."""
@@ -739,12 +760,17 @@ def classify(rng):
     yield trial("a model in training mode", model=model(two, True), tokenizer=_tokenizer(rng), texts=_texts(rng, 1, 4))
     yield trial("three classes", model=model(three), tokenizer=_tokenizer(rng, types=True), texts=_texts(rng, 2, 5, 1))
     many = _texts(rng, *rng.integers(1, 4, 35).tolist())
+    many[20] = many[3]  # who keeps results in a dictionary by text has one too few
     yield trial("35 texts", model=model(two), tokenizer=_tokenizer(rng), texts=many)
     yield trial("one text", model=model(three), tokenizer=_tokenizer(rng), texts=_texts(rng, 4))
     yield trial("no texts", model=model(two, True), tokenizer=_tokenizer(rng), texts=[])
 
 
-def _classified(model, tokenizer, texts, mask=True, squash=lambda logits: logits.softmax(-1)):
+def _softmax(logits):
+    return logits.softmax(-1)
+
+
+def _classified(model, tokenizer, texts, mask, squash):
     found = []
     for start in range(0, len(texts), 32):
         batch = tokenizer(texts[start : start + 32], padding=True, truncation=True, return_tensors="pt")
@@ -756,16 +782,16 @@ def _classified(model, tokenizer, texts, mask=True, squash=lambda logits: logits
     return found
 
 
-def _in_eval_mode(model, *rest, **settings):
+def _in_eval_mode(model, tokenizer, texts, mask, squash):
     with torch.no_grad():
-        return _classified(model.eval(), *rest, **settings)
+        return _classified(model.eval(), tokenizer, texts, mask, squash)
 
 
 @classify.mistake(
     "The mask did not reach the model: it took the padding for text, so a result depends on its neighbours."
 )
 def without_the_mask(model, tokenizer, texts):
-    return _in_eval_mode(model, tokenizer, texts, mask=False)
+    return _in_eval_mode(model, tokenizer, texts, mask=False, squash=_softmax)
 
 
 @classify.mistake(
@@ -773,45 +799,49 @@ def without_the_mask(model, tokenizer, texts):
 )
 def keeps_the_mode(model, tokenizer, texts):
     with torch.no_grad():
-        return _classified(model, tokenizer, texts)
+        return _classified(model, tokenizer, texts, mask=True, squash=_softmax)
 
 
 @classify.mistake(
     "Each logit went through a sigmoid, alone. The classes exclude each other: softmax over the last axis."
 )
 def sigmoid(model, tokenizer, texts):
-    return _in_eval_mode(model, tokenizer, texts, squash=torch.sigmoid)
+    return _in_eval_mode(model, tokenizer, texts, mask=True, squash=torch.sigmoid)
 
 
 @classify.mistake("The score is the largest logit. The softmax turns logits into probabilities.")
 def returns_logits(model, tokenizer, texts):
-    return _in_eval_mode(model, tokenizer, texts, squash=lambda logits: logits)
+    return _in_eval_mode(model, tokenizer, texts, mask=True, squash=lambda logits: logits)
 
 
 @classify.mistake("The label is a number. `model.config.id2label` has its name.")
 def numbers_as_labels(model, tokenizer, texts):
     numbers = {name: number for number, name in model.config.id2label.items()}
-    return [entry | {"label": numbers[entry["label"]]} for entry in _in_eval_mode(model, tokenizer, texts)]
+    found = _in_eval_mode(model, tokenizer, texts, mask=True, squash=_softmax)
+    return [entry | {"label": numbers[entry["label"]]} for entry in found]
 
 
 @classify.mistake("The results stand in another order than the texts. Sorting by length is fine, if you sort back.")
 def sorts_by_length(model, tokenizer, texts):
-    return _in_eval_mode(model, tokenizer, sorted(texts, key=len))
+    return _in_eval_mode(model, tokenizer, sorted(texts, key=len), mask=True, squash=_softmax)
 
 
 def call_then_change_state(function, arguments):
     """The report, and the tensors that the model held before the call: with their values after it."""
     model, state = arguments["model"], arguments["state"]
-    held, before = model.state_dict(), collect(state)  # held: the same memory as the parameters and buffers
+    given, before = list(state.values()), collect(state)
+    held = model.state_dict()  # held: the same memory as the parameters and buffers
     result = apply(function, arguments)
-    changed = [name for name in before if difference(before[name], collect(state[name]), name, exact=True)]
-    for tensor in state.values():
+    changed = sorted(before.keys() ^ state.keys())
+    both = [name for name in before if name in state]
+    changed += [name for name in both if difference(before[name], collect(state[name]), name, exact=True)]
+    for tensor in given:
         tensor.add_(1)
     return {
         "result": collect(result),
         "model": collect(model),
         "model's original tensors": collect(held),
-        "list of changed tensors in state": changed,
+        "list of names in state that were changed": changed,
     }
 
 
@@ -1111,48 +1141,52 @@ def finetune_epoch(rng):
     yield trial("batches from a generator", **once | {"batches": (one for one in once["batches"])})
 
 
-def _epoch(model, batches, optimizer, scheduler, mode=True, mask=True, clear=True, per_batch=True, early=False):
-    model.train(mode)
+def _epoch(model, batches, optimizer, scheduler, fault):
+    """The epoch as it should be, but for one fault."""
+    model.train(fault != "eval mode")
     total, count = 0.0, 0
     for batch in batches:
         weight = len(batch["labels"])
-        loss = model(**(batch if mask else {name: batch[name] for name in ("input_ids", "labels")})).loss
-        if clear:
+        given = {name: batch[name] for name in ("input_ids", "labels")} if fault == "no mask" else batch
+        loss = model(**given).loss
+        if fault != "never clears":
             optimizer.zero_grad()
         loss.backward()
-        if early:
+        if fault == "clears too late":
             optimizer.zero_grad()
+        if fault == "scheduler first":
+            scheduler.step()
         optimizer.step()
-        if per_batch:
+        if fault not in ("scheduler first", "once per epoch"):
             scheduler.step()
         total, count = total + weight * loss.item(), count + weight
-    if not per_batch:
+    if fault == "once per epoch":
         scheduler.step()
     return total / count
 
 
 @finetune_epoch.mistake("The model trained in eval mode, as the evaluation left it. `model.train()` at the start.")
 def trains_in_eval_mode(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, mode=False)
+    return _epoch(model, batches, optimizer, scheduler, "eval mode")
 
 
 @finetune_epoch.mistake(
     "The model did not get `attention_mask`, so it read the padding as words. `model(**batch)` gives all."
 )
 def forgets_the_mask(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, mask=False)
+    return _epoch(model, batches, optimizer, scheduler, "no mask")
 
 
 @finetune_epoch.mistake(
     "The gradients are cleared between `backward` and `step`, so the optimiser finds none. Clear them before `backward`."
 )
 def clears_too_late(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, early=True)
+    return _epoch(model, batches, optimizer, scheduler, "clears too late")
 
 
 @finetune_epoch.mistake("Gradients of earlier batches are still there: `backward` adds. Clear them in each round.")
 def never_clears(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, clear=False)
+    return _epoch(model, batches, optimizer, scheduler, "never clears")
 
 
 @finetune_epoch.mistake(
@@ -1172,10 +1206,26 @@ def keeps_old_gradients(model, batches, optimizer, scheduler):
 
 
 @finetune_epoch.mistake(
+    "The gradients are cleared once, before the loop. `backward` adds to those of the batch before: clear them in each round."
+)
+def clears_once(model, batches, optimizer, scheduler):
+    optimizer.zero_grad()
+    return _epoch(model, batches, optimizer, scheduler, "never clears")
+
+
+@finetune_epoch.mistake(
+    "The scheduler steps before the optimiser, so the first learning rate is skipped. First `optimizer.step()`, then "
+    "`scheduler.step()`."
+)
+def steps_the_scheduler_first(model, batches, optimizer, scheduler):
+    return _epoch(model, batches, optimizer, scheduler, "scheduler first")
+
+
+@finetune_epoch.mistake(
     "The scheduler made one step in the whole epoch. It counts steps of the optimiser: call it after each of them."
 )
 def steps_once_per_epoch(model, batches, optimizer, scheduler):
-    return _epoch(model, batches, optimizer, scheduler, per_batch=False)
+    return _epoch(model, batches, optimizer, scheduler, "once per epoch")
 
 
 @finetune_epoch.mistake(
@@ -1271,7 +1321,9 @@ def build_and_run(function, arguments):
         value = plain[output].get(name) if isinstance(plain[output], dict) else None
         gradients = [None, None]
         if isinstance(value, torch.Tensor) and value.requires_grad:
-            gradients = torch.autograd.grad(value, sources, fixed_weights(value), allow_unused=True)
+            asked = [source for source in sources if source.requires_grad]
+            found = iter(torch.autograd.grad(value, asked, fixed_weights(value), allow_unused=True))
+            gradients = [next(found) if source.requires_grad else None for source in sources]
         evidence[f"gradients of the {name}"] = collect(dict(zip(("head", "embedding"), gradients, strict=True)))
     return evidence
 
@@ -1313,119 +1365,120 @@ def SentenceClassifier(rng):
 
 
 class _Classifier(nn.Module):
+    """What the mistakes share; each of them names its fault."""
+
+    fault: str
+
     def __init__(self, encoder, num_labels):
         super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(encoder.config.hidden_size, num_labels)
+        self.encoder = copy.deepcopy(encoder) if self.fault == "copy" else encoder
+        self.head = nn.Linear(encoder.config.hidden_size, num_labels)
 
     def forward(self, input_ids, attention_mask, labels=None):
-        logits = self.logits(input_ids, attention_mask)
-        loss = {} if labels is None else {"loss": self.loss(logits, labels)}
-        return {**loss, "logits": logits}
-
-    def logits(self, ids, mask):
-        return self.head(self.pooled(self.hidden(ids, mask), mask[..., None]))
-
-    def hidden(self, ids, mask):
-        return self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        given = {} if self.fault == "no mask" else {"attention_mask": attention_mask}
+        hidden = self.encoder(input_ids=input_ids, **given).last_hidden_state
+        if self.fault == "frozen":
+            hidden = hidden.detach()
+        logits = self.head(self.pooled(hidden, attention_mask[..., None]))
+        if self.fault == "probabilities":
+            logits = logits.softmax(-1)
+        outputs = {}
+        if labels is not None:
+            outputs["loss"] = F.cross_entropy(logits, labels, reduction="sum" if self.fault == "sum" else "mean")
+        outputs["logits"] = logits.detach() if self.fault == "detached" else logits
+        return tuple(outputs.values()) if self.fault == "tuple" else outputs
 
     def pooled(self, hidden, real):
-        return (hidden * real).sum(1) / real.sum(1)
-
-    def loss(self, logits, labels):
-        return F.cross_entropy(logits, labels)
+        if self.fault == "first":
+            return hidden[:, 0]
+        if self.fault == "padding":
+            return hidden.mean(1)
+        total = (hidden * real).sum(1)
+        mean = total / (hidden.shape[1] if self.fault == "all tokens" else real.sum(1))
+        return F.normalize(mean, dim=-1) if self.fault == "scaled" else mean
 
 
 @SentenceClassifier.mistake("The mean runs over the padding too. Only vectors of real tokens count, and their number.")
 class AveragesThePadding(_Classifier):
-    def pooled(self, hidden, real):
-        return hidden.mean(1)
+    fault = "padding"
 
 
 @SentenceClassifier.mistake(
     "The padding counts as 0, but you divide by all t tokens. Divide by the number of real ones."
 )
 class DividesByAllTokens(_Classifier):
-    def pooled(self, hidden, real):
-        return (hidden * real).mean(1)
+    fault = "all tokens"
 
 
 @SentenceClassifier.mistake("The encoder did not get the mask, so the real tokens attended to the padding.")
 class HidesTheMask(_Classifier):
-    def hidden(self, ids, mask):
-        return self.encoder(input_ids=ids).last_hidden_state
+    fault = "no mask"
 
 
 @SentenceClassifier.mistake("This is the vector of the first token. The mean over the real tokens is asked for.")
 class TakesTheFirst(_Classifier):
-    def pooled(self, hidden, real):
-        return hidden[:, 0]
+    fault = "first"
 
 
 @SentenceClassifier.mistake("The mean was scaled to length 1. A classifier may use its length: leave it as it is.")
 class ScalesTheMean(_Classifier):
-    def pooled(self, hidden, real):
-        return F.normalize(super().pooled(hidden, real), dim=-1)
+    fault = "scaled"
 
 
 @SentenceClassifier.mistake("These are probabilities. `F.cross_entropy` takes logits, and applies the softmax itself.")
 class ReturnsProbabilities(_Classifier):
-    def logits(self, ids, mask):
-        return super().logits(ids, mask).softmax(-1)
+    fault = "probabilities"
 
 
 @SentenceClassifier.mistake("The loss is summed over the sentences. The mean does not grow with the batch.")
 class SumsTheLoss(_Classifier):
-    def loss(self, logits, labels):
-        return F.cross_entropy(logits, labels, reduction="sum")
+    fault = "sum"
 
 
 @SentenceClassifier.mistake(
-    "No gradient reaches the encoder: under `no_grad` or after `detach` only the head learns. Nothing was to be frozen."
+    "No gradient reaches the encoder: frozen, under `no_grad` or after `detach`, it does not learn, and only the head does. "
+    "Nothing was to be frozen."
 )
 class FreezesTheEncoder(_Classifier):
-    def hidden(self, ids, mask):
-        return super().hidden(ids, mask).detach()
+    fault = "frozen"
 
 
 @SentenceClassifier.mistake(
     "The classifier trains a copy of the encoder. Hold the one that is given: its owner goes on with it after training."
 )
 class CopiesTheEncoder(_Classifier):
-    def __init__(self, encoder, num_labels):
-        super().__init__(copy.deepcopy(encoder), num_labels)
+    fault = "copy"
 
 
 @SentenceClassifier.mistake(
     "The logits were detached, so a loss that somebody else computes from them trains nothing. Return them as they are."
 )
 class DetachesTheLogits(_Classifier):
-    def forward(self, input_ids, attention_mask, labels=None):
-        outputs = super().forward(input_ids, attention_mask, labels)
-        return outputs | {"logits": outputs["logits"].detach()}
+    fault = "detached"
 
 
 @SentenceClassifier.mistake("A tuple came back. `Trainer` finds `loss` and `logits` in a dictionary.")
 class ReturnsATuple(_Classifier):
-    def forward(self, input_ids, attention_mask, labels=None):
-        return tuple(super().forward(input_ids, attention_mask, labels).values())
+    fault = "tuple"
 
 
 def call_and_count(function, arguments):
     """The text, the longest input of the model after its first call, and whether the library's loop was used."""
     model, lengths, used = arguments["model"], [], []
-    library = model.generate
+    mixin = _transformers().GenerationMixin
+    library = mixin.generate
 
     def look(module, positional, named):
-        inputs = named.get("input_ids", positional[0] if positional else named.get("inputs_embeds"))
-        lengths.append(inputs.shape[1])
+        given = [*positional[:1], named.get("input_ids"), named.get("inputs_embeds")]
+        lengths.append(next(inputs for inputs in given if inputs is not None).shape[1])
 
-    def noticed(*positional, **named):
+    def noticed(self, *positional, **named):
         used.append(True)
-        return library(*positional, **named)
+        return library(self, *positional, **named)
 
-    model.generate = noticed
     model.get_decoder().register_forward_pre_hook(look, with_kwargs=True)
-    evidence = call(function, arguments)
+    with patch.object(mixin, "generate", noticed):
+        evidence = call(function, arguments)
     return evidence | {
         "largest number of tokens in a later call": max(lengths[1:], default=1),
         "use of model.generate": bool(used),
@@ -1464,7 +1517,9 @@ def generate(rng):
             return _text(tokenizer, _continued(model, tokenizer, prompt, limit, ends, **settings))
 
         # nobody would see who does not stop, takes one token more, or forgets the cache, if the text were the same
-        others = [text(ends=())] if stop else [text(limit + 1)] + ([text(cache=False)] if limit > 1 else [])
+        others = [text(ends=())] if stop else [text(limit - 1), text(limit + 1)]
+        if not stop and limit > 1:
+            others.append(text(cache=False))
         if text() in others:
             return setting(words, limit, stop, special, layers, end)
         return {"model": model, "tokenizer": tokenizer, "prompt": prompt, "max_new_tokens": limit}
@@ -1517,6 +1572,14 @@ def reads_all_again(model, tokenizer, prompt, max_new_tokens):
     return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, _ends(model), cache=False, feed=0))
 
 
+@generate.mistake(
+    "Later calls got the whole text *and* the cache, which holds that text already: the model read everything twice. Give the "
+    "new token alone."
+)
+def reads_all_beside_the_cache(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, _ends(model), feed=0))
+
+
 @generate.mistake("Later calls got the new token, but not the cache: the model had forgotten the text before it.")
 def forgets_the_cache(model, tokenizer, prompt, max_new_tokens):
     return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens, _ends(model), cache=False))
@@ -1547,6 +1610,11 @@ def returns_what_is_new(model, tokenizer, prompt, max_new_tokens):
 @generate.mistake("There is one new token too many: the first call already gives one.")
 def one_token_more(model, tokenizer, prompt, max_new_tokens):
     return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens + 1, _ends(model)))
+
+
+@generate.mistake("There is one new token too few: each of the `max_new_tokens` rounds appends one.")
+def one_token_fewer(model, tokenizer, prompt, max_new_tokens):
+    return _text(tokenizer, _continued(model, tokenizer, prompt, max_new_tokens - 1, _ends(model)))
 
 
 @generate.mistake("The text is right, but `model.generate` wrote it. Build the loop that it hides.")

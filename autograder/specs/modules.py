@@ -114,9 +114,9 @@ def _start_of(draw):
     ],
 )
 def conv_size(rng):
-    yield trial("stride 1, no padding", size=28, kernel=5)
-    yield trial("padding keeps the size", size=28, kernel=5, stride=1, padding=2)
-    yield trial("stride 2, a rest left over", size=8, kernel=3, stride=2)
+    yield trial("stride 1, no padding", size=rng.integer(20, 60), kernel=5)
+    yield trial("padding keeps the size", size=rng.integer(20, 60), kernel=5, stride=1, padding=2)
+    yield trial("stride 2, a rest left over", size=2 * rng.integer(4, 40), kernel=3, stride=2)
     yield trial("stride 3 with padding", size=rng.integer(20, 40), kernel=4, stride=3, padding=1)
     yield trial("a kernel as large as the row", size=7, kernel=7, stride=2)
     yield trial("a kernel larger than the row, with padding", size=2, kernel=5, stride=1, padding=2)
@@ -181,36 +181,49 @@ def _frozen(module, *names):
     ],
 )
 def count_parameters(rng):
+    def size():
+        return rng.integer(2, 14)
+
     def linear():
-        return rng.fill(nn.Linear(3, 2))
+        return rng.fill(nn.Linear(size(), size()))
 
     def convolutional():
-        return rng.fill(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU()))
+        channels = size()
+        return rng.fill(nn.Sequential(nn.Conv2d(size(), channels, 3), nn.BatchNorm2d(channels), nn.ReLU()))
 
     def nested():
-        inner = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 2, bias=False)))
-        return rng.fill(nn.Sequential(inner, nn.LayerNorm(2)))
+        hidden, out = size(), size()
+        inner = nn.Sequential(nn.Linear(size(), hidden), nn.ReLU(), nn.Sequential(nn.Linear(hidden, out, bias=False)))
+        return rng.fill(nn.Sequential(inner, nn.LayerNorm(out)))
+
+    def tied(bias=False):
+        return rng.fill(_Tied(size(), size(), bias))
 
     yield trial("one layer", module=linear())
     yield trial("one layer, its weight frozen", module=_frozen(linear(), "weight"), trainable_only=True)
     yield trial("frozen parameters count too", module=_frozen(linear(), "weight"))
     yield trial("buffers do not count", module=convolutional())
-    yield trial("modules in modules", module=nested())
+    large = nested()
+    yield trial("modules in modules", module=large)
+    yield trial("the same module again, trainable only", module=large, trainable_only=True)
     yield trial(
         "modules in modules, some frozen", module=_frozen(nested(), "0.0.weight", "1.bias"), trainable_only=True
     )
-    yield trial("a shared weight", module=rng.fill(_Tied()))
-    yield trial("a shared weight, trainable only", module=rng.fill(_Tied(bias=True)), trainable_only=True)
+    yield trial("a shared weight", module=tied())
+    yield trial("a shared weight, trainable only", module=tied(bias=True), trainable_only=True)
     yield trial(
         "a shared weight, frozen",
-        module=_frozen(rng.fill(_Tied()), "embedding.weight"),
+        module=_frozen(tied(), "embedding.weight"),
         trainable_only=True,
     )
     layer = linear()
-    yield trial("the same layer twice", module=nn.Sequential(layer, nn.Linear(2, 3), layer))
+    back = nn.Linear(layer.out_features, layer.in_features)
+    yield trial("the same layer twice", module=nn.Sequential(layer, back, layer))
     yield trial("no parameters", module=nn.Sequential(nn.ReLU(), nn.Flatten()))
     yield trial("all frozen", module=linear().requires_grad_(False), trainable_only=True)
-    yield trial("two layers that start alike", module=nn.Sequential(nn.LayerNorm(3), nn.ReLU(), nn.LayerNorm(3)))
+    features = size()
+    alike = nn.Sequential(nn.LayerNorm(features), nn.ReLU(), nn.LayerNorm(features))
+    yield trial("two layers that start alike", module=alike)
 
 
 def _counted(tensors, trainable_only):
@@ -328,13 +341,15 @@ def Linear(rng):
 
 
 class _LinearParameters(nn.Module):
-    """The parameters alone, for mistakes."""
+    """The parameters alone, for mistakes; what they are for comes from `_Affine`, where it is right."""
 
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
         made = nn.Linear(in_features, out_features, bias)
         self.weight, self.bias = made.weight, made.bias
 
+
+class _Affine:
     def forward(self, x):
         return F.linear(x, self.weight, self.bias)
 
@@ -353,7 +368,7 @@ class stores_in_out(_LinearParameters):
     "Your weights start at zero. Then all units of a layer compute the same and get the same gradient, so they never "
     "become different: draw the weights at random."
 )
-class starts_at_zero(_LinearParameters):
+class starts_at_zero(_Affine, _LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, bias)
         nn.init.zeros_(self.weight)
@@ -363,7 +378,7 @@ class starts_at_zero(_LinearParameters):
     "All weights of an output are the same number, so it cannot tell its inputs apart: draw each weight by itself, "
     "`torch.rand(out_features, in_features)`."
 )
-class one_number_per_output(_LinearParameters):
+class one_number_per_output(_Affine, _LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, bias)
         self.weight = nn.Parameter(torch.rand(out_features, 1).expand(out_features, in_features).clone())
@@ -373,7 +388,7 @@ class one_number_per_output(_LinearParameters):
     "Your parameters are float64. A new layer has PyTorch's default dtype, float32, and `module.double()` is the caller's "
     "business."
 )
-class always_float64(_LinearParameters):
+class always_float64(_Affine, _LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, bias)
         self.double()
@@ -386,7 +401,7 @@ class forgets_the_bias(_LinearParameters):
 
 
 @Linear.mistake("`bias=False` is ignored: there must be no parameter of that name then.")
-class always_has_a_bias(_LinearParameters):
+class always_has_a_bias(_Affine, _LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, True)
 
@@ -394,7 +409,7 @@ class always_has_a_bias(_LinearParameters):
 @Linear.mistake(
     "A plain tensor is no parameter: no optimiser sees it, and `state_dict()` lacks it. Wrap it in `nn.Parameter`."
 )
-class plain_tensors(_LinearParameters):
+class plain_tensors(_Affine, _LinearParameters):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, bias)
         weight, offset = self.weight, self.bias
@@ -1791,6 +1806,7 @@ def load_safely(rng):
         )
     yield trial("tied weights, under neither name", **pair(_Tied(), "t", without=["embedding.weight", "output.weight"]))
     yield trial("a transposed weight", **pair(_Transposed(), "transposed"))
+    yield trial("a buffer that is not in the state", **pair(_WithMask(), "mask"))
 
 
 @load_safely.mistake(

@@ -105,18 +105,21 @@ def trainable_share(rng):
             parameter.requires_grad_(name not in names)
         return module
 
-    tied = rng.fill(nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7)))
+    # The sizes are drawn, so that the shares differ from seed to seed.
+    width = rng.integer(3, 20)
+    tied = rng.fill(nn.Sequential(nn.Embedding(7, width), nn.Linear(width, 7)))
     tied[1].weight = tied[0].weight
-    yield trial("one layer, its weight frozen", model=frozen(rng.fill(nn.Linear(3, 2)), "weight"))
+    yield trial("one layer, its weight frozen", model=frozen(rng.fill(nn.Linear(rng.integer(3, 30), 2)), "weight"))
+    width, classes = rng.integer(5, 25), rng.integer(2, 9)
     yield trial(
         "a head on a frozen body",
-        model=frozen(rng.fill(nn.Sequential(*[nn.Linear(5, 5)] * 1, nn.Linear(5, 2))), "0.weight", "0.bias"),
+        model=frozen(rng.fill(nn.Sequential(nn.Linear(width, width), nn.Linear(width, classes))), "0.weight", "0.bias"),
     )
     yield trial("everything is trained", model=rng.fill(nn.Linear(4, 1)))
     yield trial("nothing is trained", model=frozen(rng.fill(nn.Linear(2, 3)), "weight", "bias"))
     yield trial(
         "buffers are no parameters",
-        model=frozen(rng.fill(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))), "0.weight"),
+        model=frozen(rng.fill(nn.Sequential(nn.Linear(rng.integer(3, 30), 4), nn.BatchNorm1d(4))), "0.weight"),
     )
     yield trial("a shared weight counts once", model=frozen(tied, "1.bias"))
 
@@ -168,10 +171,16 @@ def counts_the_state(model):
     ],
 )
 def largest_rank(rng):
-    yield trial("one square matrix", shapes=[(4, 4)], budget=17)
-    yield trial("one wide matrix", shapes=[(3, 11)], budget=100)
+    def drawn(*shapes):
+        """A budget that is enough for a drawn rank, and not for the next."""
+        numbers = _sum(shapes)
+        return {"shapes": list(shapes), "budget": rng.integer(2, 40) * numbers + rng.integer(0, numbers)}
+
+    size = rng.integer(4, 40)
+    yield trial("one square matrix", **drawn((size, size)))
+    yield trial("one wide matrix", **drawn((rng.integer(2, 9), rng.integer(10, 30))))
     yield trial("query and value of six layers", shapes=[(384, 384)] * 12, budget=227_000)
-    yield trial("matrices of different shapes", shapes=[(5, 8), (8, 5), (1, 9)], budget=rng.integer(90, 400))
+    yield trial("matrices of different shapes", **drawn((5, 8), (8, 5), (1, 9)))
     yield trial("the budget is just reached", shapes=[(6, 10), (2, 2)], budget=60)
     yield trial("one number short", shapes=[(6, 10), (2, 2)], budget=59)
     yield trial("not even r = 1 fits", shapes=[(100, 50)], budget=149)
@@ -355,7 +364,7 @@ def _make_the_learners_own(model, function):
     if isinstance(own, type) and issubclass(own, nn.Module):
         for module in model.modules():
             if isinstance(module, _Adapted):
-                module.__class__ = type("LoRALinear", (_Adapted, own), {})
+                module.__class__ = own
 
 
 def _adapter_tensors(function, arguments):
@@ -368,6 +377,8 @@ def _adapter_tensors(function, arguments):
     evidence["tensors that require a gradient"] = sorted(
         str(name) for name, value in result.items() if isinstance(value, torch.Tensor) and value.requires_grad
     )
+    evidence["requires_grad of the model's parameters"] = _trainable(model)
+    evidence["model after the call"] = collect(dict(model.state_dict()))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
@@ -590,42 +601,41 @@ def SoftPrompt(rng):
 
 
 class _Prompt(nn.Module):
-    """For mistakes: each spoils one part."""
+    """For mistakes: each names its fault."""
+
+    fault: str
 
     def __init__(self, embedding, n):
         super().__init__()
-        self.embedding = embedding.requires_grad_(False)
-        self.prompt = nn.Parameter(self.start(embedding.weight.data, n))
-
-    def start(self, weight, n):
-        return weight[torch.arange(n) % len(weight)]
-
-    def join(self, soft, hard):
-        return torch.cat([soft, hard], 1)
+        if self.fault == "copy":
+            embedding = nn.Embedding.from_pretrained(embedding.weight.detach().clone())
+        self.embedding = embedding.requires_grad_(self.fault == "embedding trains")
+        weight = embedding.weight.data
+        rows = weight[:n] if self.fault == "shared rows" else weight[torch.arange(n) % len(weight)]
+        if self.fault == "random":
+            rows = torch.randn(n, weight.shape[1], dtype=weight.dtype)
+        self.prompt = rows if self.fault == "plain tensor" else nn.Parameter(rows)
 
     def forward(self, ids):
-        return self.join(torch.stack([self.prompt] * len(ids)), self.embedding(ids))
+        soft, hard = torch.stack([self.prompt] * len(ids)), self.embedding(ids)
+        return torch.cat([hard, soft] if self.fault == "behind" else [soft, hard], 1)
 
 
 @SoftPrompt.mistake(
     "The prompt starts at random values, far from any word that the model knows. Start it from rows of the embedding."
 )
 class RandomStart(_Prompt):
-    def start(self, weight, n):
-        return torch.randn(n, weight.shape[1], dtype=weight.dtype)
+    fault = "random"
 
 
 @SoftPrompt.mistake("The soft tokens stand behind the sentence. They belong in front: [b, n + t, d], the n first.")
 class Behind(_Prompt):
-    def join(self, soft, hard):
-        return torch.cat([hard, soft], 1)
+    fault = "behind"
 
 
 @SoftPrompt.mistake("The embedding is still trainable: freeze it with `embedding.requires_grad_(False)`.")
 class EmbeddingTrains(_Prompt):
-    def __init__(self, embedding, n):
-        super().__init__(embedding, n)
-        embedding.requires_grad_(True)
+    fault = "embedding trains"
 
 
 @SoftPrompt.mistake(
@@ -633,8 +643,7 @@ class EmbeddingTrains(_Prompt):
     "Freeze that one: `embedding.requires_grad_(False)`."
 )
 class CopiesTheEmbedding(_Prompt):
-    def __init__(self, embedding, n):
-        super().__init__(nn.Embedding.from_pretrained(embedding.weight.detach().clone()), n)
+    fault = "copy"
 
 
 @SoftPrompt.mistake(
@@ -642,17 +651,12 @@ class CopiesTheEmbedding(_Prompt):
     "from. `.clone()` the rows."
 )
 class SharesTheRows(_Prompt):
-    def start(self, weight, n):
-        return weight[:n]
+    fault = "shared rows"
 
 
 @SoftPrompt.mistake("The prompt is not a parameter, so no optimiser finds it: wrap it in `nn.Parameter`.")
 class PlainTensor(_Prompt):
-    def __init__(self, embedding, n):
-        super().__init__(embedding, n)
-        rows = self.prompt.detach().clone()
-        del self.prompt
-        self.prompt = rows
+    fault = "plain tensor"
 
 
 # Combine
@@ -775,8 +779,8 @@ def _refusal(function, arguments):
     refused = "no"
     try:
         apply(function, arguments)
-    except (NotImplementedError, TypeError, AttributeError, NameError, OSError, MemoryError):
-        raise  # the starter's, and accidents
+    except (NotImplementedError, TypeError, NameError, OSError, MemoryError):
+        raise  # the starter's, and accidents; an AttributeError is how `get_parameter` refuses an unknown name
     except Exception:
         refused = "yes"
     return {"refusal of names that do not fit": refused}
@@ -1016,7 +1020,7 @@ def LoRALinear(rng):
 
 
 class _Adapter(nn.Module):
-    """For mistakes: the parts that are right; each mistake spoils one of them."""
+    """For mistakes: an adapter that cannot merge."""
 
     def __init__(self, base, r, alpha):
         super().__init__()
@@ -1030,11 +1034,21 @@ class _Adapter(nn.Module):
     def forward(self, x):
         return F.linear(x, self.weight(), self.base.bias)
 
+
+class _Merging(_Adapter):
+    """For mistakes: each names its fault, in what is made here or in what it overrides."""
+
+    fault: str
+
     def merge(self):
-        merged = nn.Linear(self.base.in_features, self.base.out_features, self.base.bias is not None)
-        merged.to(self.base.weight.dtype)
-        _put(merged.weight, self.weight())
-        if self.base.bias is not None:
+        if self.fault == "merges in place":
+            _put(self.base.weight, self.weight())
+            return self.base
+        has_bias = self.base.bias is not None and self.fault != "merges without bias"
+        merged = nn.Linear(self.base.in_features, self.base.out_features, has_bias, dtype=self.base.weight.dtype)
+        scale = 1 if self.fault == "merges unscaled" else self.factor
+        _put(merged.weight, torch.addmm(self.base.weight, self.B, self.A, alpha=scale))
+        if has_bias:
             _put(merged.bias, self.base.bias)
         return merged
 
@@ -1043,7 +1057,9 @@ class _Adapter(nn.Module):
     "B starts at random values, so the layer's output changes before any training. With B = 0 the start is the "
     "pretrained model."
 )
-class RandomB(_Adapter):
+class RandomB(_Merging):
+    fault = "random B"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         _put(self.B, torch.ones_like(self.B))
@@ -1054,21 +1070,27 @@ class RandomB(_Adapter):
 @LoRALinear.mistake(
     "A and B both start at zero. Then each keeps the other's gradient at zero: neither ever moves. A starts at random."
 )
-class BothZero(_Adapter):
+class BothZero(_Merging):
+    fault = "both zero"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         _put(self.A, torch.zeros_like(self.A))
 
 
 @LoRALinear.mistake("The base is still trainable. Freeze its weight and its bias: `base.requires_grad_(False)`.")
-class BaseTrains(_Adapter):
+class BaseTrains(_Merging):
+    fault = "base trains"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         base.requires_grad_(True)
 
 
 @LoRALinear.mistake("The base's bias is still trainable. Freeze all parameters of the base, not its weight alone.")
-class BiasTrains(_Adapter):
+class BiasTrains(_Merging):
+    fault = "bias trains"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         if base.bias is not None:
@@ -1076,14 +1098,18 @@ class BiasTrains(_Adapter):
 
 
 @LoRALinear.mistake("The change is not scaled by alpha / r.")
-class Unscaled(_Adapter):
+class Unscaled(_Merging):
+    fault = "unscaled"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         self.factor = 1.0
 
 
 @LoRALinear.mistake("The change is scaled by alpha. Divide alpha by r.")
-class ScaledByAlpha(_Adapter):
+class ScaledByAlpha(_Merging):
+    fault = "scaled by alpha"
+
     def __init__(self, base, r, alpha):
         super().__init__(base, r, alpha)
         self.factor = float(alpha)
@@ -1092,39 +1118,32 @@ class ScaledByAlpha(_Adapter):
 @LoRALinear.mistake(
     "`merge` gives a layer without the scale alpha / r. It must compute the same as `forward`, scale included."
 )
-class MergesUnscaled(_Adapter):
-    def merge(self):
-        merged = super().merge()
-        _put(merged.weight, torch.addmm(self.base.weight, self.B, self.A))
-        return merged
+class MergesUnscaled(_Merging):
+    fault = "merges unscaled"
 
 
 @LoRALinear.mistake(
     "`merge` writes into the base: the pretrained weights are lost, and `forward` adds the change twice from then on. "
     "Return a new `nn.Linear`."
 )
-class MergesInPlace(_Adapter):
-    def merge(self):
-        _put(self.base.weight, self.weight())
-        return self.base
+class MergesInPlace(_Merging):
+    fault = "merges in place"
 
 
 @LoRALinear.mistake(
     "The gradient to x misses the part through the base, and layers further down would learn wrongly: freeze the base's "
     "parameters, but do not switch gradients off."
 )
-class BaseWithoutGradients(_Adapter):
+class BaseWithoutGradients(_Merging):
+    fault = "base without gradients"
+
     def forward(self, x):
         return self.base(x).detach() + F.linear(x, self.weight() - self.base.weight)
 
 
 @LoRALinear.mistake("The merged layer has lost the bias of the base: copy it as well, where there is one.")
-class MergesWithoutBias(_Adapter):
-    def merge(self):
-        right = super().merge()
-        merged = nn.Linear(right.in_features, right.out_features, bias=False, dtype=right.weight.dtype)
-        _put(merged.weight, right.weight)
-        return merged
+class MergesWithoutBias(_Merging):
+    fault = "merges without bias"
 
 
 class _NamedLinear(nn.Linear):

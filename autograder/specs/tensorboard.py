@@ -30,7 +30,7 @@ class Recorder:
         self.calls.append(("add_scalar", tag, {"step": _step(global_step), "value": _number(scalar_value)}))
 
     def add_histogram(self, tag, values, global_step=None, bins="tensorflow", walltime=None, max_bins=None):
-        counted = torch.as_tensor(values).detach().clone().flatten().sort().values  # a histogram has no order
+        counted = torch.as_tensor(values).detach().clone().flatten().float().sort().values  # a histogram has no order
         self.calls.append(("add_histogram", tag, {"step": _step(global_step), "values": counted}))
 
     def add_embedding(self, mat, metadata=None, label_img=None, global_step=None, tag="default", metadata_header=None):
@@ -146,6 +146,7 @@ def run_name(rng):
     yield trial("a float and an int", hparams={"lr": 10.0 ** -rng.integer(2, 5), "batch_size": rng.integer(16, 999)})
     yield trial("not in alphabetical order", hparams={"width": rng.integer(2, 99), "depth": 3, "optimizer": "adam"})
     yield trial("rounding in the last digit", hparams={"dropout": 0.1 + 0.2})
+    yield trial("floats with many digits", hparams={"ratio": rng.integer(1, 7) / 7, "budget": 1234567.0})
     yield trial("a very small float", hparams={"weight_decay": 0.0000125})
     yield trial("a whole float, and a large int", hparams={"momentum": 1.0, "samples": 1_000_003})
     yield trial("a bool and a name in capitals", hparams={"nesterov": True, "Seed": rng.integer(0, 99)})
@@ -220,15 +221,24 @@ def dead_units(rng):
     """Trials for the share of units that are 0 for all examples."""
     one_place = torch.zeros(2, 3, 2, 2)
     one_place[1, 2, 0, 1] = 1e-20
-    yield trial("a linear layer", activations=_after_relu(rng, 5, 7, dead=3))
-    yield trial("a convolution", activations=_after_relu(rng, 4, 6, 2, 3, dead=2))
+
+    def units(low):
+        """So many units, and some of them dead: the share is another one for each seed."""
+        return rng.integer(low, low + 30), rng.integer(1, low)
+
+    width, dead = units(12)
+    yield trial("a linear layer", activations=_after_relu(rng, 5, width, dead=dead))
+    width, dead = units(10)
+    yield trial("a convolution", activations=_after_relu(rng, 4, width, 2, 3, dead=dead))
     yield trial("a channel that lives at one place of one example", activations=one_place)
-    yield trial("one example", activations=_after_relu(rng, 1, 9, dead=4))
+    width, dead = units(15)
+    yield trial("one example", activations=_after_relu(rng, 1, width, dead=dead))
     yield trial("one unit, alive", activations=_after_relu(rng, 6, 1, dead=0))
     yield trial("all dead", activations=torch.zeros(3, 4))
     yield trial("none dead, float64", activations=_after_relu(rng, 5, 3, dead=0).double())
     yield trial("one pixel per channel", activations=_after_relu(rng, 3, 4, 1, 1, dead=1))
-    yield trial("stored transposed", activations=_after_relu(rng, 6, 4, dead=1).T.contiguous().T)
+    width, dead = units(11)
+    yield trial("stored transposed", activations=_after_relu(rng, 6, width, dead=dead).T.contiguous().T)
 
 
 @dead_units.mistake("This is the share of zeros. A unit that is 0 for some examples is not dead: ReLUs do that.")
@@ -371,12 +381,11 @@ def image_grid(rng):
     yield trial("square in every way", images=rng.uniform(4, 2, 2, 2), columns=2)
 
 
-def _grid(images, columns, rows=None, fill=0.0, gap=0):
+def _grid(images, columns, rows, fill):
     n, c, h, w = images.shape
-    rows = -(-n // columns) if rows is None else rows
-    grid = torch.full((c, rows * (h + gap), columns * (w + gap)), fill, dtype=torch.float64).to(images.dtype)
+    grid = torch.full((c, rows * h, columns * w), fill, dtype=torch.float64).to(images.dtype)
     for index in range(min(n, rows * columns)):
-        top, left = index // columns * (h + gap), index % columns * (w + gap)
+        top, left = index // columns * h, index % columns * w
         grid[:, top : top + h, left : left + w] = images[index]
     return grid
 
@@ -407,22 +416,22 @@ def fills_columns_first(images, columns):
 
 @image_grid.mistake("The last row is missing when it is not full: the number of rows is n / columns rounded *up*.")
 def drops_the_last_row(images, columns):
-    return _grid(images, columns, rows=len(images) // columns)
+    return _grid(images, columns, rows=len(images) // columns, fill=0.0)
 
 
 @image_grid.mistake("With fewer images than columns your picture is narrower. The width is always columns · w.")
 def narrows(images, columns):
-    return _grid(images, min(columns, len(images)))
+    return _grid(images, min(columns, len(images)), rows=-(-len(images) // columns), fill=0.0)
 
 
 @image_grid.mistake("Places without an image are white here. Fill them with 0.")
 def fills_with_white(images, columns):
-    return _grid(images, columns, fill=1.0)
+    return _grid(images, columns, rows=-(-len(images) // columns), fill=1.0)
 
 
 @image_grid.mistake("When the last row is full, you add an empty one. Rounding n / columns up is `-(-n // columns)`.")
 def one_row_too_many(images, columns):
-    return _grid(images, columns, rows=len(images) // columns + 1)
+    return _grid(images, columns, rows=len(images) // columns + 1, fill=0.0)
 
 
 def log_to_recorder(function, arguments):
@@ -431,9 +440,8 @@ def log_to_recorder(function, arguments):
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = None if gradient is None else gradient.clone()
     writer = Recorder()
-    result = apply(function, arguments | {"model": model, "writer": writer})
+    apply(function, arguments | {"model": model, "writer": writer})
     return {
-        "result": collect(result),
         "calls of the writer": _by_tag(writer.calls),
         "gradients afterwards": [collect(parameter.grad) for parameter in model.parameters()],
     }
@@ -488,7 +496,15 @@ def _root(gradients):
     return sum(one.square().sum().item() for one in gradients) ** 0.5
 
 
-def _log(writer, model, step, histogram=lambda p: p.grad, norm=_root, keep=lambda p: p.grad is not None):
+def _gradient(parameter):
+    return parameter.grad
+
+
+def _has_gradient(parameter):
+    return parameter.grad is not None
+
+
+def _log(writer, model, step, histogram, norm, keep):
     kept = [(name, p) for name, p in model.named_parameters() if keep(p)]
     for name, parameter in kept:
         writer.add_histogram(f"gradients/{name}", histogram(parameter), step)
@@ -498,17 +514,18 @@ def _log(writer, model, step, histogram=lambda p: p.grad, norm=_root, keep=lambd
 
 @log_gradients.mistake("You added up the norms of the parameters. The norm of all together is the root of all squares.")
 def adds_norms(writer, model, step):
-    _log(writer, model, step, norm=lambda gradients: sum(one.norm().item() for one in gradients))
+    _log(writer, model, step, _gradient, lambda gradients: sum(one.norm().item() for one in gradients), _has_gradient)
 
 
 @log_gradients.mistake("`grad_norm` is the sum of the squares: its root is missing.")
 def forgets_the_root(writer, model, step):
-    _log(writer, model, step, norm=lambda gradients: sum(one.square().sum().item() for one in gradients))
+    squares = lambda gradients: sum(one.square().sum().item() for one in gradients)  # noqa: E731
+    _log(writer, model, step, _gradient, squares, _has_gradient)
 
 
 @log_gradients.mistake("The histograms are of the weights. Asked for are those of the gradients: `parameter.grad`.")
 def logs_the_weights(writer, model, step):
-    _log(writer, model, step, histogram=lambda p: p)
+    _log(writer, model, step, lambda p: p, _root, _has_gradient)
 
 
 @log_gradients.mistake(
@@ -516,17 +533,18 @@ def logs_the_weights(writer, model, step):
 )
 def zeros_for_none(writer, model, step):
     grad = lambda p: torch.zeros_like(p) if p.grad is None else p.grad  # noqa: E731
-    _log(writer, model, step, histogram=grad, keep=lambda p: True)
+    _log(writer, model, step, grad, _root, lambda p: True)
 
 
 @log_gradients.mistake("The step is missing, so that every value stands at step 0. Pass `step` to each call.")
 def forgets_the_step(writer, model, step):
-    _log(writer, model, None)
+    _log(writer, model, None, _gradient, _root, _has_gradient)
 
 
 @log_gradients.mistake("This is the largest of the gradients' norms. Take all gradients together, as one long vector.")
 def largest_norm(writer, model, step):
-    _log(writer, model, step, norm=lambda gradients: max((one.norm().item() for one in gradients), default=0.0))
+    largest = lambda gradients: max((one.norm().item() for one in gradients), default=0.0)  # noqa: E731
+    _log(writer, model, step, _gradient, largest, _has_gradient)
 
 
 @log_gradients.mistake(
@@ -551,7 +569,7 @@ def forgets_the_step_of_the_histograms(writer, model, step):
     "The gradients are gone afterwards. The optimiser still needs them: `zero_grad()` is for the training loop to call."
 )
 def zeroes_the_gradients(writer, model, step):
-    _log(writer, model, step)
+    _log(writer, model, step, _gradient, _root, _has_gradient)
     model.zero_grad()
 
 
@@ -559,7 +577,7 @@ def zeroes_the_gradients(writer, model, step):
     "A frozen parameter that has a gradient was left out. `parameter.grad is not None` alone decides."
 )
 def leaves_out_the_frozen(writer, model, step):
-    _log(writer, model, step, keep=lambda p: p.requires_grad and p.grad is not None)
+    _log(writer, model, step, _gradient, _root, lambda p: p.requires_grad and p.grad is not None)
 
 
 @exercise(
@@ -668,8 +686,9 @@ def read_scalars(rng):
     yield trial(
         "the newer file comes first in the alphabet",
         logdir={
-            events_file(9): _rows(rng, "loss", [1, 2, 3], 10.0),
-            events_file(10): _rows(rng, "loss", [2, 3, 4], 50.0),
+            # step 5 was written here last, so that no order of the files will do
+            events_file(9): _rows(rng, "loss", [1, 2, 3], 10.0) + _rows(rng, "loss", [5], 90.0),
+            events_file(10): _rows(rng, "loss", [2, 3, 5], 50.0),
         },
     )
     yield trial(
@@ -696,50 +715,51 @@ def read_scalars(rng):
     yield trial("no event file", logdir={"notes.txt": None})
 
 
-def _read(logdir, newest=True, by_time=True, ordered=True, first_file=False, dtype=torch.float64):
+def _read(logdir, fault):
+    """The curves as the solution reads them, but for one fault."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     path = Path(logdir)
-    if first_file:
+    if fault == "one file":
         path = next(iter(sorted(path.glob("events*"))), path)
     events = EventAccumulator(str(path)).Reload()
+    dtype = torch.float32 if fault == "float32" else torch.float64
     curves = {}
     for tag in events.Tags()["scalars"]:
-        found = {}
-        rows = sorted(events.Scalars(tag), key=lambda event: event.wall_time) if by_time else events.Scalars(tag)
-        for event in rows:
-            if newest or event.step not in found:
+        found, rows = {}, events.Scalars(tag)
+        for event in rows if fault == "as read" else sorted(rows, key=lambda event: event.wall_time):
+            if fault != "oldest" or event.step not in found:
                 found[event.step] = event.value
-        steps = sorted(found) if ordered else list(found)
+        steps = list(found) if fault == "unsorted" else sorted(found)
         curves[tag] = (torch.tensor(steps, dtype=torch.int64), torch.tensor([found[s] for s in steps], dtype=dtype))
     return curves
 
 
 @read_scalars.mistake("Where a step was written twice you keep the oldest value. The newest counts.")
 def keeps_the_oldest(logdir):
-    return _read(logdir, newest=False)
+    return _read(logdir, "oldest")
 
 
 @read_scalars.mistake(
     "You take the value that was *read* last. Files are read by name, and `…9…` comes after `…10…`: compare `wall_time`."
 )
 def trusts_the_order_of_files(logdir):
-    return _read(logdir, by_time=False)
+    return _read(logdir, "as read")
 
 
 @read_scalars.mistake("The steps are in the order in which they were written. Sort them, and the values with them.")
 def does_not_sort(logdir):
-    return _read(logdir, ordered=False)
+    return _read(logdir, "unsorted")
 
 
 @read_scalars.mistake("Only one event file was read. A run that was continued has several: read all in the directory.")
 def reads_one_file(logdir):
-    return _read(logdir, first_file=True)
+    return _read(logdir, "one file")
 
 
 @read_scalars.mistake("The values are float32, the default for lists of floats. Say `dtype=torch.float64`.")
 def values_in_float32(logdir):
-    return _read(logdir, dtype=torch.float32)
+    return _read(logdir, "float32")
 
 
 @read_scalars.mistake("Steps that were written twice stand there twice. Each step once, with its newest value.")
@@ -776,72 +796,94 @@ def best_run(rng):
     """Trials for the run whose best value of a tag is best. `logdir` describes files: {run/name: [(tag, step, ...)]}."""
     file = events_file(1)
     low, middle, high = sorted(rng.uniform(3).tolist())
+
+    def runs(count, shuffled=False):
+        """Names of runs, drawn, in alphabetical order unless they are shuffled: the answer differs from seed to seed."""
+        names = sorted(f"run-{number}" for number in (100 + rng.permutation(900)[:count]).tolist())
+        return [names[index] for index in rng.permutation(count).tolist()] if shuffled else names
+
+    # Where the names are in order, the best is the first of them in some trials and the last in others.
+    a, b, c = runs(3, shuffled=True)
     yield trial(
         "best in the middle of its run",
         logdir={
-            f"a/{file}": _run("accuracy", low, high, low),
-            f"b/{file}": _run("accuracy", low, low, middle),
-            f"c/{file}": _run("accuracy", middle, low),
+            f"{a}/{file}": _run("accuracy", low, high, low),
+            f"{b}/{file}": _run("accuracy", low, low, middle),
+            f"{c}/{file}": _run("accuracy", middle, low),
         },
         tag="accuracy",
         mode="max",
     )
+    a, b, c = runs(3, shuffled=True)
     yield trial(
         "the smallest loss",
         logdir={
-            f"lr=0.1/{file}": _run("loss", 3.0 + high, low, high),
-            f"lr=0.2/{file}": _run("loss", 4.0 + high, middle),
-            f"lr=0.3/{file}": _run("loss", middle, high),
+            f"{a}/{file}": _run("loss", 3.0 + high, low, high),
+            f"{b}/{file}": _run("loss", 4.0 + high, middle),
+            f"{c}/{file}": _run("loss", middle, high),
         },
         tag="loss",
         mode="min",
     )
+    a, b, c = runs(3)
     yield trial(
         "a run without the tag",
         logdir={
-            f"x/{file}": _run("loss", 9.0),
-            f"y/{file}": _run("accuracy", low),
-            f"z/{file}": _run("accuracy", high),
+            f"{a}/{file}": _run("loss", 9.0),
+            f"{b}/{file}": _run("accuracy", low),
+            f"{c}/{file}": _run("accuracy", high),
         },
         tag="accuracy",
         mode="max",
     )
+    a, b = runs(2)
     yield trial(
         "values below zero, largest",
-        logdir={f"x/{file}": _run("reward", -3.0 - high, -2.0), f"y/{file}": _run("reward", -1.0 - low)},
+        logdir={f"{a}/{file}": _run("reward", -3.0 - high, -2.0), f"{b}/{file}": _run("reward", -1.0 - low)},
         tag="reward",
         mode="max",
     )
+    a, b = runs(2)
     yield trial(
         "files above and below the runs",
         logdir={
             file: _run("accuracy", 0.1),
             "notes.txt": None,
-            f"a/{file}": _run("accuracy", 0.4),
-            f"b/{file}": _run("accuracy", 0.3),
-            f"b/deeper/{file}": _run("accuracy", 0.9),
+            f"{a}/{file}": _run("accuracy", 0.4),
+            f"{b}/{file}": _run("accuracy", 0.3),
+            f"{b}/deeper/{file}": _run("accuracy", 0.9),
         },
         tag="accuracy",
         mode="max",
     )
+    a, b = runs(2)
     yield trial(
         "two files in a run, mode left out",
         logdir={
-            f"a/{events_file(1)}": _run("accuracy", 0.2, 0.8),
-            f"a/{events_file(2)}": [("accuracy", 2, 0.1, 99.0)],
-            f"b/{events_file(1)}": _run("accuracy", 0.5),
+            f"{a}/{events_file(1)}": _run("accuracy", 0.2, 0.8),
+            f"{a}/{events_file(2)}": [("accuracy", 2, 0.1, 99.0)],
+            f"{b}/{events_file(1)}": _run("accuracy", 0.05, 0.75),  # by the smallest values the second would be best
         },
         tag="accuracy",
     )
+    for mode in ("max", "min"):
+        values = zip(runs(8), rng.permutation(8).tolist(), strict=True)
+        yield trial(
+            f"eight runs, {mode}",
+            logdir={f"{run}/{file}": _run("accuracy", value / 8) for run, value in values},
+            tag="accuracy",
+            mode=mode,
+        )
+    a, b = runs(2)
     yield trial(
         "runs that differ by little",
-        logdir={f"a/{file}": _run("accuracy", 0.5), f"b/{file}": _run("accuracy", 0.500001)},
+        logdir={f"{a}/{file}": _run("accuracy", 0.5), f"{b}/{file}": _run("accuracy", 0.500001)},
         tag="accuracy",
         mode="max",
     )
 
 
-def _best(logdir, tag, mode, of_run=None):
+def _best(logdir, tag, mode, of_run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     better = max if mode == "max" else min
@@ -849,7 +891,7 @@ def _best(logdir, tag, mode, of_run=None):
     for run in (one for one in Path(logdir).iterdir() if one.is_dir()):
         events = EventAccumulator(str(run)).Reload()
         if tag in events.Tags()["scalars"]:
-            best[run.name] = (of_run or better)([event.value for event in events.Scalars(tag)])
+            best[run.name] = of_run([event.value for event in events.Scalars(tag)])
     return better(best, key=best.get)
 
 
@@ -862,7 +904,7 @@ def compares_the_last(logdir, tag, mode="max"):
 
 @best_run.mistake("`mode` is ignored: with `min`, the smallest value is best.")
 def always_max(logdir, tag, mode="max"):
-    return _best(logdir, tag, "max")
+    return _best(logdir, tag, "max", of_run=max)
 
 
 @best_run.mistake(
@@ -908,7 +950,7 @@ def seed_band(rng):
     yield trial("a run without values", runs=[run(0, 1), run()])
 
 
-def _band(runs, correction=0, dim=0):
+def _band(runs, correction, dim):
     common = sorted(set.intersection(*[set(steps.tolist()) for steps, _ in runs]))
     table = torch.stack([torch.stack([v[s == step][0] for step in common]) if common else v[:0] for s, v in runs])
     with warnings.catch_warnings():
@@ -920,7 +962,7 @@ def _band(runs, correction=0, dim=0):
     "The standard deviation divides by the number of runs − 1. Here it divides by their number: `correction=0`."
 )
 def sample_deviation(runs):
-    return _band(runs, correction=1)
+    return _band(runs, correction=1, dim=0)
 
 
 @seed_band.mistake(
@@ -935,7 +977,7 @@ def by_position(runs):
 
 @seed_band.mistake("You averaged over the steps, one mean per run. Average over the runs, one mean per step: `dim=0`.")
 def over_the_steps(runs):
-    return _band(runs, dim=1)
+    return _band(runs, correction=0, dim=1)
 
 
 @seed_band.mistake("Steps that only some runs have are there as well. Keep those that all runs have.")
@@ -953,14 +995,14 @@ def all_steps(runs):
     "rounding. Subtract the mean first, then square."
 )
 def squares_minus_square(runs):
-    common, mean, _ = _band(runs)
-    squares, _ = _band([(steps, values.square()) for steps, values in runs])[1:]
+    common, mean, _ = _band(runs, correction=0, dim=0)
+    squares, _ = _band([(steps, values.square()) for steps, values in runs], correction=0, dim=0)[1:]
     return common, mean, (squares - mean.square()).sqrt()
 
 
 @seed_band.mistake("The last is the variance. The standard deviation is its root.")
 def variance(runs):
-    common, mean, std = _band(runs)
+    common, mean, std = _band(runs, correction=0, dim=0)
     return common, mean, std.square()
 
 
@@ -1010,41 +1052,45 @@ def embed(rng):
     yield trial("one image", **setting(small(), "1", 1, 1, 3, 4))
 
 
-def _embed(writer, model, layer, images, labels, flat=True, clean=True, output=False, **changed):
+def _embed(writer, model, layer, images, labels, fault):
+    """The features on their way to the projector, but for one fault."""
     caught = []
     hook = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: caught.append(output))
     with torch.no_grad():
         result = model(images)
-    if clean:
+    if fault != "hook":
         hook.remove()
-    features = result if output else caught[0]
-    noted = {"metadata": labels.tolist(), "label_img": images} | changed
-    writer.add_embedding(features.flatten(1) if flat else features, **noted)
+    features = result if fault == "logits" else caught[0]
+    writer.add_embedding(
+        features if fault == "not flat" else features.flatten(1),
+        metadata=None if fault == "labels" else labels.tolist(),
+        label_img=None if fault == "thumbnails" else images,
+    )
 
 
 @embed.mistake("The hook stays on the layer, and is called at every later pass. Remove it.")
 def leaves_the_hook(writer, model, layer, images, labels):
-    _embed(writer, model, layer, images, labels, clean=False)
+    _embed(writer, model, layer, images, labels, "hook")
 
 
 @embed.mistake("The features are not flattened. The projector wants one row of numbers per image, (n, d).")
 def not_flattened(writer, model, layer, images, labels):
-    _embed(writer, model, layer, images, labels, flat=False)
+    _embed(writer, model, layer, images, labels, "not flat")
 
 
 @embed.mistake("This is the model's output, the logits. Asked for is the output of the layer with the given name.")
 def takes_the_logits(writer, model, layer, images, labels):
-    _embed(writer, model, layer, images, labels, output=True)
+    _embed(writer, model, layer, images, labels, "logits")
 
 
 @embed.mistake("The labels are missing: pass them on as `metadata`, or the projector has nothing to colour by.")
 def forgets_the_labels(writer, model, layer, images, labels):
-    _embed(writer, model, layer, images, labels, metadata=None)
+    _embed(writer, model, layer, images, labels, "labels")
 
 
 @embed.mistake("The thumbnails are missing: pass the images on as `label_img`.")
 def forgets_the_thumbnails(writer, model, layer, images, labels):
-    _embed(writer, model, layer, images, labels, label_img=None)
+    _embed(writer, model, layer, images, labels, "thumbnails")
 
 
 # Debug --------------------------------------------------------------------------------------------------------------
@@ -1074,10 +1120,9 @@ def train_beside_recorder(function, arguments):
             f"in {'train' if module.training else 'eval'} mode, {'with' if output.requires_grad else 'without'} a graph"
         )
     )
-    result = apply(function, arguments | {"optimizer": optimizer, "writer": writer})
+    apply(function, arguments | {"optimizer": optimizer, "writer": writer})
     hook.remove()
     return {
-        "result": collect(result),
         "forward passes in their order": passes,  # before the values, which tell less about a wrong mode
         "calls of the writer": _by_tag([call for call in writer.calls if call[0] == "add_scalar"]),
         "weights and statistics afterwards": collect(dict(model.state_dict())),
@@ -1124,8 +1169,12 @@ def train_and_log(rng):
     yield trial("a model that comes in eval mode", **in_eval)
 
 
-def _train(model, batches, validation, optimizer, writer, epochs, restart=False, train_at=("epoch", "end"),
-           by_epoch=False, tensors=False, graph=False, no_eval=False, one_late=False, zero=True):  # fmt: skip
+_AS_ASKED = ("epoch", "end")
+"""Where `model.train()` belongs: at the start of each epoch, and at the end."""
+
+
+def _train(model, batches, validation, optimizer, writer, epochs, train_at, restart=False, by_epoch=False,
+           one_early=False, tensors=False, graph=False, no_eval=False, one_late=False, zero=True):  # fmt: skip
     number = (lambda loss: loss) if tensors else (lambda loss: loss.item())
     seen = 0
     if "start" in train_at:
@@ -1147,7 +1196,7 @@ def _train(model, batches, validation, optimizer, writer, epochs, restart=False,
         x, y = validation
         with torch.set_grad_enabled(graph):
             loss = F.mse_loss(model(x), y)
-        writer.add_scalar("loss/validation", number(loss), epoch if by_epoch else seen)
+        writer.add_scalar("loss/validation", number(loss), epoch if by_epoch else seen - one_early)
     if "end" in train_at:
         model.train()
 
@@ -1156,7 +1205,7 @@ def _train(model, batches, validation, optimizer, writer, epochs, restart=False,
     "The step of `loss/train` starts at 0 in each epoch, so the epochs are drawn over each other. Count batches through."
 )
 def step_starts_anew(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, restart=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, restart=True)
 
 
 @train_and_log.mistake(
@@ -1199,7 +1248,7 @@ def ends_in_eval_mode(model, batches, validation, optimizer, writer, epochs):
     "The gradients of the batches add up: `optimizer.zero_grad()` is missing. Call it before each `backward()`."
 )
 def forgets_zero_grad(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, zero=False)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, zero=False)
 
 
 @train_and_log.mistake(
@@ -1207,31 +1256,39 @@ def forgets_zero_grad(model, batches, validation, optimizer, writer, epochs):
     "of batches so far."
 )
 def validation_by_epoch(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, by_epoch=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, by_epoch=True)
+
+
+@train_and_log.mistake(
+    "`loss/validation` is written at the step of the last batch, one too early. That batch has been trained on by then: "
+    "with 3 batches per epoch the first validation is at step 3."
+)
+def validation_one_early(model, batches, validation, optimizer, writer, epochs):
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, one_early=True)
 
 
 @train_and_log.mistake("The writer gets tensors. `.item()` makes a float, which keeps no graph alive.")
 def logs_tensors(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, tensors=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, tensors=True)
 
 
 @train_and_log.mistake("The validation builds a graph that nobody uses. Compute it under `torch.no_grad()`.")
 def validates_with_graph(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, graph=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, graph=True)
 
 
 @train_and_log.mistake(
     "The first batch is written at step 1. The step is the number of batches trained on *before*: 0."
 )
 def counts_from_one(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, one_late=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, one_late=True)
 
 
 @train_and_log.mistake(
     "The validation runs in train mode, and moves the statistics of batch norm. `model.eval()` first."
 )
 def validates_in_train_mode(model, batches, validation, optimizer, writer, epochs):
-    _train(model, batches, validation, optimizer, writer, epochs, no_eval=True)
+    _train(model, batches, validation, optimizer, writer, epochs, _AS_ASKED, no_eval=True)
 
 
 # Build --------------------------------------------------------------------------------------------------------------
@@ -1310,30 +1367,32 @@ def ThrottledWriter(rng):
 
 
 class _Throttled:
-    """What the mistakes of ThrottledWriter share."""
+    """What the mistakes of ThrottledWriter share; each of them names its fault."""
 
-    shared, offset, by_step, keep, hold, finish = False, 0, False, False, True, True
+    fault: str
 
     def __init__(self, writer, every):
         self.writer, self.every, self.counts, self.held = writer, every, {}, {}
 
     def add_scalar(self, tag, value, step):
-        key = "all" if self.shared else tag
+        key = "all" if self.fault == "one count" else tag
         count = self.counts.get(key, 0)
         self.counts[key] = count + 1
-        if ((step if self.by_step else count) + self.offset) % self.every == 0:
+        number = {"by step": step, "first": count + 1}.get(self.fault, count)
+        if number % self.every == 0:
             self.writer.add_scalar(tag, value, step)
-            self.held.pop(tag, None)
+            if self.fault != "old":
+                self.held.pop(tag, None)
         else:
             self.held[tag] = (value, step)
-        if self.keep:
+        if self.fault == "again":
             self.held[tag] = (value, step)
 
     def close(self):
-        if self.hold:
-            for tag, (value, step) in self.held.items():
+        for tag, (value, step) in self.held.items():
+            if self.fault != "last":
                 self.writer.add_scalar(tag, value, step)
-        if self.finish:
+        if self.fault != "open":
             self.writer.close()
 
 
@@ -1341,34 +1400,41 @@ class _Throttled:
     "All tags share one count, so that what passes depends on the other tags. Count each separately."
 )
 class CountsAllTogether(_Throttled):
-    shared = True
+    fault = "one count"
 
 
 @ThrottledWriter.mistake(
     "The first call of a tag is held back. Test before counting: with `count` calls *before* this one, `count % every`."
 )
 class SkipsTheFirst(_Throttled):
-    offset = 1
+    fault = "first"
 
 
 @ThrottledWriter.mistake("You look at the step. Steps may have gaps or start anywhere: count the *calls* of each tag.")
 class LooksAtTheStep(_Throttled):
-    by_step = True
+    fault = "by step"
 
 
 @ThrottledWriter.mistake("`close()` writes the last value again although it was passed on already.")
 class RepeatsTheLast(_Throttled):
-    keep = True
+    fault = "again"
+
+
+@ThrottledWriter.mistake(
+    "`close()` writes an old value after a newer one: what was held back is not forgotten when a later call passes."
+)
+class KeepsTheOld(_Throttled):
+    fault = "old"
 
 
 @ThrottledWriter.mistake("The last value that was held back never arrives: `close()` has to pass it on.")
 class LosesTheLast(_Throttled):
-    hold = False
+    fault = "last"
 
 
 @ThrottledWriter.mistake("The writer inside stays open. Close it at the end of `close()`.")
 class LeavesItOpen(_Throttled):
-    finish = False
+    fault = "open"
 
 
 @ThrottledWriter.mistake(
@@ -1376,6 +1442,8 @@ class LeavesItOpen(_Throttled):
     "whether its value is true."
 )
 class LosesZeros(_Throttled):
+    fault = "zeros"
+
     def close(self):
         self.held = {tag: (value, step) for tag, (value, step) in self.held.items() if value}
         super().close()
@@ -1386,6 +1454,8 @@ class LosesZeros(_Throttled):
     "and not whether its step is true."
 )
 class LosesStepZero(_Throttled):
+    fault = "step zero"
+
     def close(self):
         self.held = {tag: (value, step) for tag, (value, step) in self.held.items() if step}
         super().close()
@@ -1396,6 +1466,8 @@ class LosesStepZero(_Throttled):
     "`__init__` makes."
 )
 class SharesItsState(_Throttled):
+    fault = "one state"
+
     def __init__(self, writer, every):
         self.writer, self.every = writer, every
         type(self).counts, type(self).held = {}, {}
@@ -1474,16 +1546,16 @@ def read_records(rng):
     yield trial("an empty file", path=_File([]))
 
 
-def _records(path, code="<Q", data=12, tail=4, whole=True):
+def _records(path, code, whole):
     content = Path(path).read_bytes()
     found, start = [], 0
-    while start + data <= len(content):
+    while start + 12 <= len(content):
         (length,) = struct.unpack_from(code, content, start)
-        end = start + data + length
-        if whole and end + tail > len(content):
+        end = start + 12 + length
+        if whole and end + 4 > len(content):
             break
-        found.append(content[start + data : end])
-        start = end + tail
+        found.append(content[start + 12 : end])
+        start = end + 4
     return found
 
 
@@ -1507,7 +1579,7 @@ def forgets_the_last_checksum(path):
     "The last record is returned though it is incomplete: a slice past the end is short, without error."
 )
 def keeps_the_incomplete(path):
-    return _records(path, whole=False)
+    return _records(path, "<Q", whole=False)
 
 
 @read_records.mistake(
@@ -1543,9 +1615,9 @@ def skips_no_checksum(path):
 
 @read_records.mistake("The length is read with its highest byte first, which makes it huge. `<` is lowest byte first.")
 def reads_big_endian(path):
-    return _records(path, code=">Q")
+    return _records(path, ">Q", whole=True)
 
 
 @read_records.mistake("Only two bytes of the length are read, which is enough up to 65,535. `<Q` reads all eight.")
 def reads_two_bytes(path):
-    return _records(path, code="<H")
+    return _records(path, "<H", whole=True)

@@ -345,7 +345,7 @@ def stays_integer(labels, num_classes):
     "You counted the classes in the labels. A batch need not hold the last class, so the width must come from num_classes."
 )
 def counts_the_classes(labels, num_classes):
-    return (labels[:, None] == torch.arange(int(labels.max()) + 1 if len(labels) else 0)).float()
+    return (labels[:, None] == torch.arange(int(labels.max()) + 1)).float()
 
 
 @one_hot.mistake("One row for each *label*, one column for each class: yours is the transpose, (num_classes, n).")
@@ -735,10 +735,10 @@ def attention_scores(rng):
     yield trial("an empty batch", q=rng.normal(0, 3, 5, 4), k=rng.normal(0, 3, 2, 4))
     yield trial("no queries", q=rng.normal(2, 3, 0, 4), k=rng.normal(2, 3, 5, 4))
     yield trial("no keys", q=rng.normal(2, 3, 5, 4), k=rng.normal(2, 3, 0, 4))
-    yield trial(
+    yield trial(  # d = 4, whose root is exact: many write `torch.sqrt(torch.tensor(d))`, which is float32
         "float64, large values",
-        q=30 * rng.normal(2, 2, 3, 5, dtype=float64),
-        k=-30 * rng.normal(2, 2, 4, 5, dtype=float64),
+        q=30 * rng.normal(2, 2, 3, 4, dtype=float64),
+        k=-30 * rng.normal(2, 2, 5, 4, dtype=float64),
     )
 
 
@@ -906,7 +906,7 @@ def stays_in_the_first_sequence(x, lengths):
 
 @gather_last_step.mistake("This is the last step of the *longest* sequence for all of them: leave out the maximum.")
 def takes_the_longest(x, lengths):
-    return x[:, lengths.max() - 1] if len(lengths) else x[:, 0]
+    return x[:, lengths.max() - 1]
 
 
 @gather_last_step.mistake(
@@ -1128,7 +1128,7 @@ def leaves_the_mask_flat(x, mask):
 
 @masked_mean.mistake("You divided by all t steps. Divide by the number of *kept* steps of each sequence.")
 def divides_by_all_steps(x, mask):
-    return x.masked_fill(~mask[:, :, None], 0).sum(dim=1) / max(mask.shape[1], 1)
+    return x.masked_fill(~mask[:, :, None], 0).mean(dim=1)
 
 
 @masked_mean.mistake("Where no step is kept, 0/0 is NaN. Zeros are wanted: let the divisor be at least 1.")
@@ -1431,6 +1431,11 @@ def changes_the_weights(predictions, targets, weights):
 def squares_the_weights(predictions, targets, weights):
     shares = weights / weights.sum()
     return (shares * (predictions[:, 0] - targets)).square().sum()
+
+
+@weighted_mse.mistake("The weighted squares are summed, but not yet divided by the sum of the weights.")
+def forgets_to_divide(predictions, targets, weights):
+    return (weights * (predictions[:, 0] - targets).square()).sum()
 
 
 @weighted_mse.mistake("The shares add up to one already, so the mean divides by n a second time: sum them.")

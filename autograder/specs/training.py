@@ -27,7 +27,12 @@ from autograder.probe import WrongSignature, apply, call_with_gradients, fixed_w
 
 CROSS_ENTROPIES = ("cross_entropy", "cross_entropy_loss", "nll_loss", "nll_loss_nd", "nll_loss2d", "nll_loss_forward")
 LOG_SOFTMAXES = ("log_softmax", "_log_softmax", "special_log_softmax")
-BINARY_CROSS_ENTROPIES = ("binary_cross_entropy_with_logits", "binary_cross_entropy", "soft_margin_loss")
+BINARY_CROSS_ENTROPIES = (
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+    "soft_margin_loss",
+    "multilabel_soft_margin_loss",
+)
 """The names under which torch has what two exercises write."""
 
 
@@ -74,9 +79,16 @@ def _pair(result):
 
 
 def _call_with_slopes(function, arguments):
-    """The result and the gradients; these only away from 0, where `abs` and `clamp`, in a good old formula, have a kink."""
-    at_the_kink = bool((arguments["logits"] == 0).any())
-    evidence = call_with_gradients(function, arguments)
+    """The result, and the gradient of the logits: only away from 0, where `abs` and `clamp`, good old ways, have a kink."""
+    logits, targets = arguments["logits"], arguments["targets"]
+    at_the_kink, before = bool((logits == 0).any()), targets.clone()
+
+    def of_the_logits(logits):
+        return apply(function, {"logits": logits, "targets": targets})
+
+    evidence = call_with_gradients(of_the_logits, {"logits": logits})
+    if not torch.equal(before, targets):
+        evidence["changed"]["targets"] = collect(targets)
     if at_the_kink:
         del evidence["gradients"]
     return evidence
@@ -325,30 +337,35 @@ def EarlyStopping(rng):
     yield trial("worse by less than min_delta", patience=2, min_delta=1.0, losses=[start, start + 0.5, start + 0.25])
     yield trial("NaN", patience=2, losses=[math.nan, start, math.nan, math.nan, start - 1])
     yield trial("NaN from the first epoch on", patience=2, losses=[math.nan, math.nan, start])
-    yield trial("infinity, and losses below 0", patience=2, losses=[math.inf, -1.0, -2.0, -1.5, -1.75, -3.0])
+    yield trial("infinity, and losses below 0", patience=2, losses=[math.inf, math.inf, -1.0, -2.0, -1.5, -1.75, -3.0])
     yield trial("any losses", patience=rng.integer(2, 4), min_delta=rng.integer(1, 9) / 8, losses=_eighths(rng, 12))
 
 
 class _Stopper:
-    """The frame of the mistakes: what counts as an improvement, what it does, and when to stop."""
+    """The frame of the mistakes: what an improvement does, and when to stop. What counts as one, the mistakes say."""
 
     def __init__(self, patience, min_delta=0.0):
         self.patience, self.min_delta = patience, min_delta
         self.best, self.bad = math.inf, 0
 
+    def step(self, loss):
+        better = self.improves(loss)
+        self.bad = 0 if better else self.bad + 1
+        self.best = loss if better else self.best
+        return self.bad >= self.patience
+
+
+class _ByMoreThanMinDelta:
+    """The right improvement, for subclasses of `_Stopper` that get something else wrong."""
+
     def improves(self, loss):
         return self.best - loss > self.min_delta
-
-    def step(self, loss):
-        self.bad = 0 if self.improves(loss) else self.bad + 1
-        self.best = loss if self.improves(loss) else self.best
-        return self.bad >= self.patience
 
 
 @EarlyStopping.mistake(
     "This stops one call too late: with `patience=2` the second call in a row without an improvement returns True."
 )
-class one_call_late(_Stopper):
+class one_call_late(_ByMoreThanMinDelta, _Stopper):
     def step(self, loss):
         super().step(loss)
         return self.bad > self.patience
@@ -358,7 +375,7 @@ class one_call_late(_Stopper):
     "The calls without an improvement are counted in total. They must follow each other: an improvement puts the count "
     "back to 0."
 )
-class counts_in_total(_Stopper):
+class counts_in_total(_ByMoreThanMinDelta, _Stopper):
     def step(self, loss):
         if self.improves(loss):
             self.best = loss
@@ -385,10 +402,18 @@ class nan_improves(_Stopper):
 
 
 @EarlyStopping.mistake(
+    "A NaN is passed over, as if there had been no call. It brought no improvement: count it like any other such loss."
+)
+class skips_nan(_ByMoreThanMinDelta, _Stopper):
+    def step(self, loss):
+        return False if math.isnan(loss) else super().step(loss)
+
+
+@EarlyStopping.mistake(
     "`best` follows every small step down. It is the loss of the last *improvement*: otherwise a slow decline, always "
     "too small to count, would stop a training that gets better and better."
 )
-class best_creeps(_Stopper):
+class best_creeps(_ByMoreThanMinDelta, _Stopper):
     def step(self, loss):
         self.bad = 0 if self.improves(loss) else self.bad + 1
         self.best = loss if loss < self.best else self.best
@@ -430,7 +455,7 @@ class compares_with_the_previous(_Stopper):
     "All objects share one memory here: it lies on the class. Two trainings at once would stop each other. Set the "
     "attributes of `self` in `__init__`."
 )
-class shares_its_memory(_Stopper):
+class shares_its_memory(_ByMoreThanMinDelta, _Stopper):
     def __init__(self, patience, min_delta=0.0):
         self.patience, self.min_delta = patience, min_delta
         type(self).best, type(self).bad = math.inf, 0
@@ -522,6 +547,14 @@ def one_maximum_for_all(logits, labels):
 @cross_entropy.mistake("This is the sum of the losses. Take the mean over samples.")
 def sum_of_losses(logits, labels):
     return F.cross_entropy(logits, labels, reduction="sum")
+
+
+@cross_entropy.mistake(
+    "The sum is divided by n · c, the number of logits. There is one loss per sample: sum over the classes first, or pick "
+    "the true class, and take the mean over the n samples."
+)
+def mean_over_all_entries(logits, labels):
+    return F.cross_entropy(logits, labels) / logits.shape[1]
 
 
 @cross_entropy.mistake(
@@ -699,7 +732,7 @@ def _shrunk(function, arguments):
     model = arguments["model"]
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = apply(function, arguments)
-    optimizer = torch.optim.SGD(groups, lr=1.0)
+    optimizer = torch.optim.SGD(groups, lr=1.0, weight_decay=0.375)  # what a group has that does not say its own
     for parameter in names:
         parameter.grad = torch.zeros_like(parameter)
     members = {
@@ -802,6 +835,15 @@ def matrices_only(model, weight_decay):
     return [{"params": [p for _, p in _trained(model) if p.ndim > 1], "weight_decay": weight_decay}]
 
 
+@parameter_groups.mistake(
+    "The biases and scales have no `weight_decay` of their own, so they get the optimiser's, which for AdamW is 0.01. Say "
+    '`"weight_decay": 0.0` in their group.'
+)
+def zero_left_out(model, weight_decay):
+    decay, rest = _groups(_trained(model), lambda name, p: p.ndim > 1, weight_decay)
+    return [decay, {"params": rest["params"]}]
+
+
 @parameter_groups.mistake("Filters have four axes and decay too: `p.ndim >= 2`, not `== 2`.")
 def two_axes_only(model, weight_decay):
     return _groups(_trained(model), lambda name, p: p.ndim == 2, weight_decay)
@@ -848,8 +890,9 @@ def train_epoch(rng):
 
     evaluated = setting(6, 3)
     evaluated["model"].eval()
-    regression = _linear(rng, 2, 1)
+    regression, steep = _linear(rng, 2, 1), _linear(rng, 2, 1)
     data = TensorDataset(10 * rng.normal(5, 2), rng.normal(5, 1))
+    far_off = TensorDataset(10 + rng.uniform(4, 2), 1000 + rng.uniform(4, 1))
     yield trial("two batches of equal size", **setting(6, 3))
     yield trial("the last batch is short", **setting(8, 3))
     yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
@@ -865,6 +908,13 @@ def train_epoch(rng):
         loss_fn=F.mse_loss,
         optimizer=torch.optim.AdamW(regression.parameters(), lr=0.1),
         max_norm=1.0,
+    )
+    yield trial(
+        "very large gradients, max_norm left out",
+        model=steep,
+        loader=DataLoader(far_off, 2),
+        loss_fn=F.mse_loss,
+        optimizer=_sgd(steep, 1e-4),
     )
 
 
@@ -987,6 +1037,12 @@ def keeps_the_graphs(model, loader, loss_fn, optimizer, max_norm=None):
     return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, clip, as_number=False)
 
 
+@train_epoch.mistake("Without `max_norm` nothing may be clipped: its default is None, not a number.")
+def clips_unasked(model, loader, loss_fn, optimizer, max_norm=1.0):
+    model.train()
+    return _epoch(model, loader, loss_fn, optimizer, optimizer.zero_grad, lambda: _clip(model, max_norm))
+
+
 @train_epoch.mistake("The value is right, but it is a tensor. A Python float is asked: `loss.item()`, or `float(…)`.")
 def gives_a_tensor(model, loader, loss_fn, optimizer, max_norm=None):
     return keeps_the_graphs.implementation(model, loader, loss_fn, optimizer, max_norm).detach()
@@ -1048,12 +1104,22 @@ def evaluate(rng):
             model(rng.normal(4, 3) + batches)
         return {"model": model, "loader": _loader(rng, n, batch_size, **options), "loss_fn": F.cross_entropy}
 
+    def last_one_wrong(n, batch_size):
+        """Labels that the model hits, but for the last: the short batch has an accuracy of its own."""
+        arguments = setting(n, batch_size)
+        model, data = arguments["model"], arguments["loader"].dataset.tensors
+        with torch.no_grad():
+            hits = model.eval()(data[0]).argmax(dim=1)
+        model.train()
+        data[1].copy_(torch.where(torch.arange(n) < n - 1, hits, (hits + 1) % 4))
+        return arguments
+
     evaluated = setting(7, 3)
     evaluated["model"].eval()
     with_dropout = setting(6, 3)
     with_dropout["model"].insert(0, nn.Dropout(0.75))
     yield trial("a model in train mode", **setting(6, 3))
-    yield trial("the last batch is short", **setting(9, 4))
+    yield trial("the last batch is short", **last_one_wrong(9, 4))
     yield trial("a model in eval mode", **evaluated)
     yield trial("a model with dropout", **with_dropout)
     yield trial("the loader drops the short batch", **setting(8, 3, drop_last=True))
@@ -1125,6 +1191,15 @@ def means_over_batches(model, loader, loss_fn):
         return _measured(model, loader, loss_fn, "batches")
 
 
+@evaluate.mistake(
+    "The loss is right. The accuracy is a mean over *batches*: count the right answers of all batches, and divide once by "
+    "the number of samples."
+)
+def accuracy_over_batches(model, loader, loss_fn):
+    with _eval_mode(model):
+        return _measured(model, loader, loss_fn)[0], _measured(model, loader, loss_fn, "batches")[1]
+
+
 @evaluate.mistake("The accuracy is in percent. It is a share, in [0, 1]: multiply by 100 where you print it, with a %.")
 def in_percent(model, loader, loss_fn):
     with _eval_mode(model):
@@ -1157,7 +1232,9 @@ def _accumulated(function, arguments):
     model, batches = arguments["model"], arguments["batches"]
     before, largest = collect(batches), max(len(labels) for _, labels in batches)
     sizes = []
-    handle = model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    handle = model.register_forward_pre_hook(
+        lambda module, inputs, named: sizes.append(len([*inputs, *named.values()][0])), with_kwargs=True
+    )
     try:
         result = apply(function, arguments)
     finally:
@@ -1428,6 +1505,7 @@ def FastText(rng):
         }
 
     ids = rng.integers(1, 7, 3, 5)
+    ids[0, 1] = ids[0, 0]  # a word that is there twice counts twice
     padded = ids.clone()
     padded[0, 2:], padded[1, 1:], padded[2, 4:] = 0, 0, 0
     inside = padded.flip(1).clone()
@@ -1564,80 +1642,68 @@ def mend_training(rng):
     yield trial("no epoch, and the model comes in eval mode", **untrained)
 
 
-def _half_mended(
-    model,
-    loader,
-    epochs,
-    lr,
-    fresh=False,
-    softmax=False,
-    zero=True,
-    train=True,
-    train_each=False,
-    momentum=0.9,
-    mean="samples",
-    number=True,
-):
-    """The program of the prompt, with some of its faults."""
-    if train:
+def _half_mended(faults, model, loader, epochs, lr, train_each=False, momentum=0.9):
+    """The program of the prompt, with those of its faults that are named in `faults`."""
+    if "mode" not in faults:
         model.train()
     optimizer, history = _sgd(model, lr, momentum), []
-    loss_fn = (lambda x, y: F.cross_entropy(x.softmax(1), y)) if softmax else F.cross_entropy
+    loss_fn = (lambda x, y: F.cross_entropy(x.softmax(1), y)) if "softmax" in faults else F.cross_entropy
+    mean = "batches" if "mean" in faults else "samples"
     for _ in range(epochs):
         if train_each:
             model.train()
-        if fresh:
+        if "optimiser" in faults:
             optimizer = _sgd(model, lr, momentum)
-        before = optimizer.zero_grad if zero else None
-        history.append(_epoch(model, loader, loss_fn, optimizer, before, None, mean, number))
+        before = None if "gradients" in faults else optimizer.zero_grad
+        history.append(_epoch(model, loader, loss_fn, optimizer, before, None, mean, "tensors" not in faults))
     return history
 
 
 @mend_training.mistake("This is still the program of the text, with all six faults.")
 def not_mended(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, True, True, False, False, mean="batches", number=False)
+    return _half_mended({"mode", "softmax", "mean", "optimiser", "gradients", "tensors"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("`F.cross_entropy` still gets probabilities. It takes logits, and does the softmax itself.")
 def softmax_left(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, softmax=True)
+    return _half_mended({"softmax"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("The gradients of all batches still pile up: `optimizer.zero_grad()` before each `backward`.")
 def gradients_pile_up(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, zero=False)
+    return _half_mended({"gradients"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake(
     "Each epoch still builds a new optimiser, which begins without momentum. Build it once, before the first epoch."
 )
 def momentum_is_lost(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, fresh=True)
+    return _half_mended({"optimiser"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("The model is still trained in the mode it came in. `model.train()` before the first batch.")
 def mode_left(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, train=False)
+    return _half_mended({"mode"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("These are still means over batches. A short batch counts less: weigh each loss by its samples.")
 def batches_count_alike(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, mean="batches")
+    return _half_mended({"mean"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("The results are still tensors with their graphs. `loss.item()` is the number.")
 def tensors_left(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, number=False)
+    return _half_mended({"tensors"}, model, loader, epochs, lr)
 
 
 @mend_training.mistake("The values are right, but they are tensors. Python floats are asked: `.item()`, or `float(…)`.")
 def tensors_without_graphs(model, loader, epochs, lr):
-    return [loss.detach() for loss in _half_mended(model, loader, epochs, lr, number=False)]
+    return [loss.detach() for loss in _half_mended({"tensors"}, model, loader, epochs, lr)]
 
 
 @mend_training.mistake("The optimiser has no momentum any more: `torch.optim.SGD(…, momentum=0.9)` is wanted.")
 def no_momentum(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, momentum=0.0)
+    return _half_mended(set(), model, loader, epochs, lr, momentum=0.0)
 
 
 @mend_training.mistake(
@@ -1645,7 +1711,7 @@ def no_momentum(model, loader, epochs, lr):
     "the loop."
 )
 def train_mode_in_the_loop(model, loader, epochs, lr):
-    return _half_mended(model, loader, epochs, lr, train=False, train_each=True)
+    return _half_mended({"mode"}, model, loader, epochs, lr, train_each=True)
 
 
 # checkpoint and resume
@@ -2034,7 +2100,12 @@ _PARTNERS.update(dict.fromkeys((known.implementation for known in resume.mistake
 
 def _fitted_and_held(function, arguments):
     """What the training left, and how many of the model's parameters the optimiser still holds."""
-    evidence = _after_training(function, arguments)
+
+    def with_pairs(**named):
+        result = apply(function, named)
+        return [_pair(one) for one in result] if isinstance(result, list) else result
+
+    evidence = _after_training(with_pairs, arguments)
     held = {id(p) for group in arguments["optimizer"].param_groups for p in group["params"]}
     left = sum(id(p) in held for p in arguments["model"].parameters())
     return evidence | {"number of the model's parameters that the optimiser still holds": left}
@@ -2110,15 +2181,21 @@ def fit_best(rng):
         }
 
     start = rng.integer(8, 40) / 8
-    falls_twice = [start + loss for loss in (5.0, 3.0, 4.0, 4.5, 2.0, 3.0, 2.0, 2.5, 4.0, 1.0)]
+    falls_twice = [1000 * (start + loss) for loss in (5.0, 3.0, 4.0, 4.5, 2.0, 3.0, 2.0, 2.5, 4.0, 1.0)]
     yield trial("the loss falls, then rises", **setting(plain(), 12, 2, lr=1.0))
     yield trial("the loss falls, rises, falls again, and meets its lowest", **scripted(falls_twice, 3))
+    falls_a_little = [start + 1.0, start, start - 2**-17, start + 0.5]  # any lower loss is lower
+    yield trial("the loss falls by very little, and the epochs run out", **scripted(falls_a_little, 3))
     yield trial("with batch norm, which has buffers", **setting(with_buffers(), 12, 3, lr=1.0))
     yield trial("the loss falls to the last epoch", **setting(plain(), 4, 2, lr=0.1, wrong=0.0, batch_size=3))
     yield trial("the loss swings", **setting(plain(), 14, 3, lr=3.0, momentum=0.9))
     yield trial("one epoch", **setting(plain(), 1, 1, wrong=1.0))
     yield trial("the loss never changes", **setting(with_buffers(0.0), 9, 2, lr=0.0))
     yield trial("every validation loss is NaN", **setting(plain(), 5, 2, nan=True))
+
+
+def _whole_state(model):
+    return copy.deepcopy(model.state_dict())
 
 
 def _fitted(
@@ -2129,7 +2206,7 @@ def _fitted(
     optimizer,
     epochs,
     patience,
-    snapshot=lambda model: copy.deepcopy(model.state_dict()),
+    snapshot,
     late=0,
     by=1,
     in_total=False,
@@ -2138,8 +2215,10 @@ def _fitted(
     eval_mode=True,
     kept_at_first=True,
     nan_counts=True,
+    by_more_than=0.0,
+    put_back_at_the_end=True,
 ):
-    """The frame of the mistakes."""
+    """The frame of the mistakes. snapshot: what is kept of the best model, a function of it."""
     best, kept, bad, history = math.inf, snapshot(model) if kept_at_first else None, 0, []
     for _ in range(epochs):
         model.train()
@@ -2147,13 +2226,13 @@ def _fitted(
         with _eval_mode(model) if eval_mode else nullcontext():
             history.append((loss, _measured(model, val_loader, loss_fn)[0]))
         value = history[-1][by]
-        better = value <= best if ties else value < best
+        better = value <= best if ties else value < best - by_more_than
         if better or (ties_kept and value == best):
             best, kept = value, snapshot(model)
         bad = 0 if better and not in_total else bad + (not better and (nan_counts or value >= best))
         if bad >= patience + late:
             break
-    if kept is not None:
+    if kept is not None and (put_back_at_the_end or bad >= patience):
         model.load_state_dict(kept, strict=False)
     return history
 
@@ -2166,30 +2245,49 @@ def ends_with_the_last(model, train_loader, val_loader, loss_fn, optimizer, epoc
     return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, lambda model: {})
 
 
+@fit_best.mistake(
+    "The best weights are put back only where training stops early. Where the epochs run out, the model keeps its last "
+    "weights: put the best back after the loop."
+)
+def puts_back_if_stopped(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(
+        model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, put_back_at_the_end=False
+    )
+
+
+@fit_best.mistake(
+    "A loss that is lower by very little is passed over. Any lower loss is lower here: there is no `min_delta`."
+)
+def asks_for_more(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    return _fitted(
+        model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, by_more_than=1e-4
+    )
+
+
 @fit_best.mistake("Training goes on to the last epoch: `patience` has no effect.")
 def never_stops(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, late=1000)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, late=1000)
 
 
 @fit_best.mistake(
     "Training stops one epoch too late: after `patience` epochs without a lower loss, not after one more."
 )
 def stops_late(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, late=1)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, late=1)
 
 
 @fit_best.mistake(
     "You choose by the training loss, which falls as long as the model learns by heart. Choose by the validation loss."
 )
 def chooses_by_training_loss(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, by=0)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, by=0)
 
 
 @fit_best.mistake(
     "The epochs without a lower loss are counted in total. They must follow each other: a lower loss puts the count to 0."
 )
 def counts_bad_epochs_in_total(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, in_total=True)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, in_total=True)
 
 
 @fit_best.mistake(
@@ -2205,7 +2303,7 @@ def forgets_buffers(model, train_loader, val_loader, loss_fn, optimizer, epochs,
 
 @fit_best.mistake("An equal loss is taken for a better one. The earliest of the best epochs is asked.")
 def takes_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, ties=True)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, ties=True)
 
 
 @fit_best.mistake(
@@ -2213,14 +2311,14 @@ def takes_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs
     "`model.train()` after it."
 )
 def validates_in_train_mode(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, eval_mode=False)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, eval_mode=False)
 
 
 @fit_best.mistake(
     "An equal loss replaces the weights that were kept. The earliest of the best epochs is asked: `<`, not `<=`."
 )
 def keeps_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, ties_kept=True)
+    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, ties_kept=True)
 
 
 @fit_best.mistake(
@@ -2228,7 +2326,9 @@ def keeps_the_latest(model, train_loader, val_loader, loss_fn, optimizer, epochs
     "epoch, and put them back."
 )
 def keeps_nothing_at_first(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, kept_at_first=False)
+    return _fitted(
+        model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, kept_at_first=False
+    )
 
 
 @fit_best.mistake(
@@ -2249,7 +2349,9 @@ def loads_nothing(model, train_loader, val_loader, loss_fn, optimizer, epochs, p
     "with `else`."
 )
 def passes_over_nan(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    return _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, nan_counts=False)
+    return _fitted(
+        model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state, nan_counts=False
+    )
 
 
 @fit_best.mistake(
@@ -2257,6 +2359,6 @@ def passes_over_nan(model, train_loader, val_loader, loss_fn, optimizer, epochs,
     "still holds the old ones. Leave it out, and the values are copied."
 )
 def loses_the_optimizer(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
-    history = _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience)
+    history = _fitted(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience, _whole_state)
     model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
     return history

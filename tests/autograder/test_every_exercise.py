@@ -58,6 +58,28 @@ def test_every_mistake_is_rejected_with_its_own_sentence_and_no_other(exercise):
 
 
 @every_exercise
+def test_answers_copied_from_practice_do_not_score(exercise):
+    copied = attempt(exercise, solution(exercise), PRACTICE_SEED)
+    for seed in range(1, 6):
+        expected = attempt(exercise, solution(exercise), seed)
+        assert judge(exercise, expected, copied).status is not Status.CORRECT, (
+            f"nothing is drawn that seed {seed} changes"
+        )
+
+
+@every_exercise
+def test_nothing_that_a_spec_holds_is_an_answer(exercise):
+    wanted = list(inspect.signature(solution(exercise)).parameters)
+    helpers = vars(inspect.getmodule(exercise.draw)).items()
+    for name, helper in helpers:
+        if inspect.isfunction(helper) and list(inspect.signature(helper).parameters) == wanted:
+            assert judge(exercise, load_answers(exercise.name), attempt(exercise, helper, PRACTICE_SEED)).status in (
+                Status.INCORRECT,
+                Status.ERROR,
+            ), name
+
+
+@every_exercise
 def test_mutants_of_the_solution_are_caught(exercise):
     survivors, count = set(), 0
     expected = load_answers(exercise.name)

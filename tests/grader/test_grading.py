@@ -12,16 +12,23 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import safetensors.torch
+import torch
 
 from autograder.evidence import encode
 from autograder.exercise import all_exercises
+from autograder.grader.gradebook import Gradebook
 from autograder.grader.grading import GradingError, Marker, preflight
-from autograder.sandbox import Outcome
+from autograder.grader.grading import grade as grade_class
+from autograder.grader.reports import write_reports
+from autograder.grader.submissions import Submission
+from autograder.sandbox import Job, Outcome
 from autograder.specs import CHAPTERS
 from tests.autograder.book import ROOT, chapter_source
 from tests.grader.generated_class import ATTACKS, EXERCISES, IMPORTS, RIGHT, write_class
@@ -212,6 +219,11 @@ def test_mistakes_of_the_user_are_one_sentence_each(tmp_path):
     assert_one_sentence(course("export", tmp_path / "none", "--format", "csv"), "no gradebook")
 
 
+def test_an_export_that_cannot_be_written_is_one_sentence(undisturbed, tmp_path):
+    run = course("export", undisturbed, "--format", "csv", "--to", tmp_path / "nowhere" / "grades.csv")
+    assert_one_sentence(run, "cannot be written: No such file or directory")
+
+
 def test_two_graders_on_one_folder_of_results(submissions, tmp_path):
     first = subprocess.Popen(
         [COURSE, "grade", submissions, "--to", tmp_path / "results", "--exercises", *EXERCISES],
@@ -298,6 +310,77 @@ def _left_over_processes() -> list[str]:
             if "autograder.sandbox.zygote" in " ".join(process.cmdline()) and not of_a_test:
                 left.append(" ".join(process.cmdline()))
     return left
+
+
+# --- what cannot be judged ------------------------------------------------------------------------------------------
+
+
+def forged(*trials: dict) -> bytes:
+    """Evidence as no honest attempt gives it, in the form of `autograder.evidence`."""
+    tree = [{"dict": [[key, value] for key, value in trial.items()]} for trial in trials]
+    return safetensors.torch.save({"0": torch.zeros(8, dtype=torch.uint8)}, metadata={"evidence": json.dumps(tree)})
+
+
+LINE = {"dict": [["number", {"int": "0x1"}], ["source", ""], ["function", {"int": "0x1" + "0" * 9000}]]}
+FORGED = {
+    "a type without a name": forged({"result": {"typed": ["", {"tensor": ["0", "uint8", [8]]}]}}),
+    "a type that is none": forged({"result": {"tensor": ["0", "uint4", [8]]}}),
+    "a line of endless number": forged({"raised": {"dict": [["type", "E"], ["message", ""], ["lines", [LINE]]]}}),
+    "an endless name": forged({"changed": {"dict": [[{"int": "0x1" + "0" * 9000}, {"tensor": ["0", "uint8", [8]]}]]}}),
+    "a million lists": forged({"result": [[]] * 1_000_000}),
+}
+
+
+@pytest.mark.parametrize("evidence", FORGED.values(), ids=FORGED)
+def test_forged_evidence_costs_its_own_exercise_and_no_more(evidence, tmp_path):
+    forger, honest = Submission("forger", ("x",), (1,), (), "f"), Submission("honest", ("y",), (1,), (), "h")
+    marker = Marker([all_exercises()["bilinear"]], seed=1)
+    right = encode(marker.expected(all_exercises()["bilinear"]))
+
+    def run(job: Job) -> list[Outcome]:
+        return [Outcome("bilinear", "finished", "", evidence if job.cells == forger.cells else right)]
+
+    with Gradebook(tmp_path) as book, ThreadPoolExecutor(1) as executor:
+        book.seed = 1
+        book.enrol([forger, honest])
+        assert len(list(grade_class([forger, honest], book, marker, executor, run, 1))) == 2
+        write_reports(book, tmp_path)
+    rows = grades(tmp_path)
+    assert rows["forger"]["bilinear"] == "0" and int(rows["honest"]["bilinear"]) == POINTS["bilinear"]
+    assert (tmp_path / "feedback" / "forger.html").exists()
+
+
+def test_notebooks_of_one_student_do_not_share_names(tmp_path):
+    helper = "def scale(x):\n    return 1.0 * x\n"
+    one_hot = "def one_hot(labels, num_classes):\n    return scale(torch.eye(num_classes)[labels])\n"
+    folder = tmp_path / "submissions" / "ann"
+    folder.mkdir(parents=True)
+    (folder / "01_tensors.py").write_text(f"# %%\n{IMPORTS}\n# %%\n{helper}\n# %%\n{one_hot}", "utf-8")
+    (folder / "02_autograd.py").write_text(
+        f"# %%\nscale = 3\none_hot = 4\n# %%\n{IMPORTS}{RIGHT['bilinear'][0]}", "utf-8"
+    )
+    (folder / "03_data.py").write_text("# %%\ntorch = None\n", "utf-8")
+    assert grade(tmp_path / "submissions", tmp_path / "results").returncode == 0
+    [row] = grades(tmp_path / "results").values()
+    assert (int(row["one_hot"]), int(row["bilinear"])) == (POINTS["one_hot"], POINTS["bilinear"])
+
+
+def test_ctrl_c_ends_a_run_soon_and_loses_nothing(tmp_path):
+    submissions, results = tmp_path / "submissions", tmp_path / "results"
+    submissions.mkdir()
+    (submissions / "ann.py").write_text(f"# %%\n{IMPORTS}\n# %%\n{RIGHT['one_hot'][0]}", "utf-8")
+    for number in range(6):
+        loop = f"def bilinear(x, W, y):\n    while True: {number}\n"
+        (submissions / f"loop{number}.py").write_text(f"# %%\n{IMPORTS}\n# %%\n{loop}", "utf-8")
+    command = [COURSE, "grade", submissions, "--to", results, "--workers", 1, "--exercises", *EXERCISES]
+    run = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (results / "gradebook.sqlite").exists() or not _rowids(results):
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=8)  # a loop alone would have 10 s
+    assert run.returncode not in (0, None) and "Traceback" not in told
+    assert _rowids(results) and _left_over_processes() == []
 
 
 # --- before the first student ---------------------------------------------------------------------------------------

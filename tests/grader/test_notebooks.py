@@ -203,6 +203,8 @@ def test_which_names_are_notebooks(name, stem):
         ("%time", "pass"),
         ("%timeit x = f(1)", "pass"),
         ("x = !ls", "x = None"),
+        ("x = %time f(1)", "x = f(1)"),
+        ("x = %timeit -o f(1)", "x = None"),
         ("x=!ls | grep =", "x=None"),
         ("x = %who_ls str", "x = None"),
         ("x = % who", "x = None"),

@@ -123,6 +123,18 @@ LAYOUTS = {
         },
         {"alice": ["a1", "a2"], "bob": ["b1"], "carl": []},
     ),
+    "a student's folder called as Moodle calls others'": (
+        {
+            "alice/01_tensors.ipynb": "a",
+            "mallory/01_tensors.ipynb": "m",
+            "mallory/alice_assignsubmission_file_/99_x.ipynb": "evil",
+        },
+        {"alice": ["a"], "mallory": ["m", "evil"]},
+    ),
+    "copies of a notebook": (
+        {"alice/01_tensors.ipynb": "starter", "alice/01_tensors (1).ipynb": "a", "bob/01_tensors-solved.ipynb": "b"},
+        {"alice": ["starter", "a"], "bob": ["b"]},
+    ),
     "nbgrader with one student": ({"course/submitted/alice/ps1/problem1.ipynb": "a"}, {"alice": ["a"]}),
     "a student's folder called submitted": (
         {"alice/submitted/ps1/x/01_tensors.ipynb": "a", "bob/01_tensors.ipynb": "b"},
@@ -275,8 +287,8 @@ LAYOUTS = {
             "%2e%2e%2fetc": ["quoted"],
             "=cmd()": ["formula"],
             "Alice": ["A"],
-            "Zoë": ["decomposed"],
-            "Zoë (2)": ["composed"],
+            "Zoë": ["composed"],
+            "Zoë (2)": ["decomposed"],
             "agpj.b": ["rtl"],
             "alice": ["a"],
             "nameless": ["invisible"],
@@ -493,6 +505,22 @@ def test_results_in_the_heap_are_nobodys(tmp_path):
     assert list(cells(find_submissions(write_folder(tmp_path, files)))) == ["alice", "bob"]
 
 
+def test_the_results_of_a_run_that_was_killed_are_nobodys(tmp_path):
+    write_folder(tmp_path, {"alice/x.py": "a", "bob/x.py": "b", "results/gradebook.sqlite": b""})
+    assert list(cells(find_submissions(tmp_path, results=tmp_path / "results"))) == ["alice", "bob"]
+
+
+def test_a_name_that_is_cleaned_takes_no_real_one(tmp_path):
+    write_folder(tmp_path, {"alice.py": "a", " alice.py": "m", "\x01alice.py": "n"})
+    assert cells(find_submissions(tmp_path))["alice"] == ["a"]
+
+
+def test_where_each_notebook_begins_is_known(tmp_path):
+    write_folder(tmp_path, {"a/01_tensors.py": "# %%\nx\n# %%\ny", "a/02_data.py": b"\xff\xfe", "a/03_more.py": "z"})
+    [found] = find_submissions(tmp_path)
+    assert [cell.strip() for cell in found.cells] == ["x", "y", "z"] and found.starts == (1, 3)
+
+
 def test_a_link_to_the_heap_is_the_instructors_own_and_followed(tmp_path):
     write_folder(tmp_path / "heap", {"alice.py": "a"})
     (tmp_path / "link").symlink_to("heap")
@@ -552,6 +580,7 @@ GOOD = ("bob/01_tensors.ipynb", notebook("b"))
         (zip_of(("alice.ipynb", b"0" * (1 << 21)), GOOD), {"alice.ipynb unpacks to more than 200 times its size"}),
         (zip_of(("alice.zip", zip_of(("x.py", b"0" * (1 << 21)))), GOOD), {"x.py unpacks to more than 200 times"}),
         (zip_of(("alice.ipynb", b"x"), GOOD, method=zipfile.ZIP_LZMA), {"is packed by an uncommon method"}),
+        (zip_of(("alice/" + "a/" * 32_000 + "x.ipynb", b"x"), GOOD), {"lies in more than 20 folders"}),
         (zip_of((entry("alice\\01_tensors.ipynb"), notebook("a")), GOOD), set()),
         (zip_of(("alice.ipynb", notebook("old")), ("alice.ipynb", notebook("a")), GOOD), set()),
         (zip_of(("./alice//01_tensors.ipynb", notebook("a")), GOOD), set()),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.hostile.arena import HONEST, LIMITS, status
+from tests.hostile.arena import HONEST, LIMITS, honest_code, status
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,15 @@ time.sleep(0.2)
 def test_a_full_disk(arena):
     outcomes = arena.attack_cell(DISK)
     assert [status(outcome) for outcome in outcomes] == ["correct"] * len(HONEST)
+
+
+def test_results_that_are_large_only_together(arena, monkeypatch):
+    [alone] = arena.run(honest_code("outer_sum"), exercises=("outer_sum",))
+    monkeypatch.setattr(arena.sandbox, "limits", replace(LIMITS, job_bytes=len(alone.evidence)))
+    first, second = arena.run(*map(honest_code, HONEST[:2]), exercises=("outer_sum", "bilinear"))
+    assert status(first) == "correct"
+    assert (second.state, second.evidence) == ("crashed", None)
+    assert second.reason.startswith("bilinear gave a result when the submission had used up")
 
 
 def test_a_huge_file(arena):

@@ -1,5 +1,7 @@
 """Attacks on the clock: whatever does not end is ended, and only what depends on it is lost."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -53,6 +55,24 @@ def test_a_notebook_of_nothing_but_loops_ends(arena, monkeypatch):
     outcomes = arena.run(*["while True: pass"] * 9)
     assert {outcome.state for outcome in outcomes} == {"timed out"}
     assert outcomes[0].reason == "bilinear was not begun: the submission had used up its 3 s"
+    arena.check_unharmed()
+
+
+def test_who_takes_all_processors_costs_nobody_else_a_point(arena):
+    hog = "def outer_sum(a, b):\n    for _ in range(8):\n        if os.fork() == 0: break\n    while True: pass"
+    computes = (
+        "calls = []\ndef bilinear(x, W, y):\n"
+        "    end = time.process_time() + 0.6 * (not calls)\n"
+        "    calls.append(all(map(end.__gt__, iter(time.process_time, None))))\n"
+        "    return torch.einsum('bi,kij,bj->bk', x, W, y)"
+    )
+    with ThreadPoolExecutor(2) as executor:
+        attack = executor.submit(arena.run, hog, exercises=("outer_sum",))
+        time.sleep(0.3)
+        [outcome] = arena.run(computes, exercises=("bilinear",))
+        assert status(outcome) == "correct", outcome
+        assert not attack.done()
+        assert status(attack.result()[0]) == "timed out"
     arena.check_unharmed()
 
 

@@ -24,7 +24,7 @@ def frames(*some: tuple[bytes, bytes]) -> bytes:
 
 def plan(cells: int = 3, exercises: int = 2, modes: tuple[str, ...] = (), **limits) -> Plan:
     names = tuple(f"exercise_{number}" for number in range(exercises))
-    return Plan(("",) * cells, modes or ("all",) * cells, names, 0, Limits(**limits), 60, SECRET.hex())
+    return Plan(("",) * cells, modes or ("all",) * cells, names, 0, Limits(**limits), 60, 1 << 30, SECRET.hex())
 
 
 @given(st.integers(1, 60))
@@ -119,5 +119,7 @@ def test_statuses_in_words(status, words):
 
 
 def test_a_plan_survives_the_way():
-    one = Plan(("a", "\ud800"), ("all", "nothing"), ("x",), 2**70, Limits(memory=5), 1.5, "ab", {2: "took long"})
+    one = Plan(
+        ("a", "\ud800"), ("all", "nothing"), ("x",), 2**70, Limits(memory=5), 1.5, 9, "ab", {2: "took long"}, (1, 2)
+    )
     assert Plan.from_bytes(one.to_bytes()) == one

@@ -24,6 +24,15 @@ def _log_softmax(logits, targets, pad):
     return (losses * real).sum() / real.sum()
 
 
+def _loss_number_by_number(logits, targets, pad):
+    total, count = 0.0, 0
+    for row, answers in zip(logits, targets, strict=True):
+        for scores, answer in zip(row, answers, strict=True):
+            if answer != pad:
+                total, count = total - scores.log_softmax(0)[answer], count + 1
+    return total / count
+
+
 def _in_numpy(length, dim):
     table = np.zeros((length, dim))
     angles = np.arange(length)[:, None] / 10000 ** (np.arange(0, dim, 2) / dim)
@@ -134,6 +143,13 @@ def _ends_at_sos(step, sos, eos, max_length):
         best = int(step([sos, *ids]).argmax())
         if best in (sos, eos):
             break
+        ids.append(best)
+    return ids
+
+
+def _ends_at_zero(step, sos, eos, max_length):
+    ids = []
+    while len(ids) < max_length and (best := int(step([sos, *ids]).argmax())) and best != eos:
         ids.append(best)
     return ids
 
@@ -295,6 +311,18 @@ class _FilledWithTenThousand(_HeadByHead):
         return self.out(torch.cat([attend(q, k, v, mask)[0] for q, k, v in parts], -1))
 
 
+class _RootAsTensor(_HeadByHead):
+    def forward(self, x, mask=None):
+        q, k, v = (layer(x).unflatten(-1, (-1, self.width)).transpose(1, 2) for layer in self._layers())
+        scores = q @ k.mT / torch.sqrt(torch.FloatTensor([self.width]))
+        if mask is not None:
+            scores = scores.masked_fill(~(mask[:, None] if mask.ndim == 3 else mask), -torch.inf)
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+    def _layers(self):
+        return self.query, self.key, self.value
+
+
 class _WithoutTheQuery(_HeadByHead):
     def __init__(self, dim, heads):
         super().__init__(dim, heads)
@@ -412,6 +440,11 @@ RIGHT = {
         "in place, on new memory": _shifted_in_place,
         "rolled": lambda targets, sos: targets.roll(1, 1).index_fill(1, torch.tensor([0]), sos),
         "padded": lambda targets, sos: F.pad(targets, (1, 0), value=sos)[:, :-1],
+        "torch.full": lambda targets, sos: torch.cat([torch.full((len(targets), 1), sos), targets[:, :-1]], 1),
+        "lists": lambda targets, sos: torch.tensor([[sos, *row[:-1]] for row in targets.tolist()]),
+        "row by row": lambda targets, sos: torch.stack(
+            [torch.cat([row.new_tensor([sos]), row[:-1]]) for row in targets]
+        ),
     },
     "next_token_pairs": {
         "unfolded": lambda ids, length: (
@@ -432,6 +465,11 @@ RIGHT = {
             logits[targets != pad], targets[targets != pad]
         ),
         "by log_softmax": _log_softmax,
+        "number by number": _loss_number_by_number,
+        "sequences in a loop": lambda logits, targets, pad: (
+            sum(F.cross_entropy(a, b, ignore_index=pad, reduction="sum") for a, b in zip(logits, targets, strict=True))
+            / (targets != pad).sum()
+        ),
     },
     "positional_encoding": {
         "number by number": _number_by_number,
@@ -447,6 +485,7 @@ RIGHT = {
         "a recursion that remembers": _recursive,
         "a NumPy table": _table,
         "compared by a function": _rate_where(eq),
+        "whole 0": lambda predicted, target: 0 if predicted == target else _recursive(predicted, target),
     },
     "scaled_dot_product": {
         "through float32": _through_float32,
@@ -458,14 +497,21 @@ RIGHT = {
         ),
         "a list for the tuple": lambda q, k, v, mask=None: list(_nan_to_num(q, k, v, mask)),
     },
-    "greedy_decode": {"for": _for_loop, "lists": _with_lists},
+    "greedy_decode": {
+        "for": _for_loop,
+        "lists": _with_lists,
+        "NumPy, on the CPU": lambda step, sos, eos, max_length: _for_loop(
+            lambda ids: torch.from_numpy(step(ids).detach().cpu().numpy()), sos, eos, max_length
+        ),
+    },
     "sample_top_k": {"minus infinity": _minus_infinity, "Gumbel": _gumbel, "inverse": _inverse},
-    "bleu": {"loops": _bleu_in_loops},
+    "bleu": {"loops": _bleu_in_loops, "whole 0": lambda predicted, targets: _bleu_in_loops(predicted, targets) or 0},
     "teacher_forced_loss": {"flattened": _flattened_loss},
     "MultiHeadAttention": {
         "plain": _PlainHeads,
         "masked scores are −10,000": _FilledWithTenThousand,
         "head by head": _HeadByHead,
+        "√d as a float32 tensor": _RootAsTensor,
         "PyTorch's": _ByPyTorch,
     },
 }
@@ -473,7 +519,6 @@ RIGHT = {
 WRONG = {
     "causal_mask": {},
     "shift_right": {
-        "int64 whatever comes": lambda targets, sos: F.pad(targets.long(), (1, -1), value=sos),
         "start token 1": lambda targets, sos: F.pad(targets, (1, -1), value=1),
     },
     "next_token_pairs": {
@@ -482,10 +527,6 @@ WRONG = {
         )(max((len(ids) - length) // length, 0)),
     },
     "sequence_loss": {
-        "sequences in a loop": lambda logits, targets, pad: (
-            sum(F.cross_entropy(a, b, ignore_index=pad, reduction="sum") for a, b in zip(logits, targets, strict=True))
-            / (targets != pad).sum()
-        ),
         "a number": lambda logits, targets, pad: F.cross_entropy(logits.mT, targets, ignore_index=pad).item(),
         "mean of each sequence, then of all": lambda logits, targets, pad: torch.stack(
             [F.cross_entropy(a, b, ignore_index=pad) for a, b in zip(logits, targets, strict=True)]
@@ -530,7 +571,8 @@ WRONG = {
         "a tuple": lambda step, sos, eos, max_length: tuple(_for_loop(step, sos, eos, max_length)),
         "no sos at all": _without_each_sos,
         "sos ends it": _ends_at_sos,
-        "in NumPy, which has no bfloat16": _in_numpy_arrays,
+        "in NumPy, wherever the logits are": _in_numpy_arrays,
+        "0 ends it": _ends_at_zero,
         "stops at 2": lambda step, sos, eos, max_length: _for_loop(step, sos, 2, max_length),
     },
     "sample_top_k": {

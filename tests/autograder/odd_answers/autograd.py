@@ -197,6 +197,13 @@ def _penalty_with_ones(critic, x):
     return torch.mean((slopes.pow(2).sum(1).sqrt() - 1) ** 2)
 
 
+def _penalty_cleared_after_backward(critic, x):
+    x = x.detach().requires_grad_()
+    critic(x).sum().backward(create_graph=True)
+    critic.zero_grad()
+    return (x.grad.norm(dim=1) - 1).square().mean()
+
+
 def _penalty_row_by_row(critic, x):
     slopes = []
     for row in x.detach():
@@ -918,6 +925,8 @@ WRONG = {
         "detached length": lambda critic, x: _penalty_by_func(critic, x).detach().requires_grad_(),
         "absolute distance": lambda critic, x: _penalty_by_func(critic, x).sqrt(),
         "a float": lambda critic, x: _penalty_by_func(critic, x).item(),
+        "gradients thrown away": lambda critic, x: (critic.zero_grad(), _penalty_by_func(critic, x))[1],
+        "backward, then cleared": _penalty_cleared_after_backward,
         "leaves gradients behind": lambda critic, x: (
             _penalty_by_func(critic, x).backward(),
             _penalty_by_func(critic, x),

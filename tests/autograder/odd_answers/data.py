@@ -559,6 +559,16 @@ RIGHT = {
     },
     "number_words": {"counted by hand": _counted_by_hand},
     "WindowDataset": {
+        "an IndexError of its own": """
+class NoSuchWindow(IndexError):
+    pass
+
+class WindowDataset(_WindowDataset):
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise NoSuchWindow(index)
+        return super().__getitem__(index)
+""",
         "in advance": WindowsInAdvance,
         "by hand": WindowsByHand,
         "pairs as lists": WindowsAsLists,
@@ -597,6 +607,13 @@ RIGHT = {
         "the format put back": _mapped_keeping_the_format,
     },
     "standardised_split": {
+        "a little more than std": """
+def standardised_split(features, labels, held_out, generator):
+    order, end = torch.randperm(len(features), generator=generator), len(features) - held_out
+    x, y = features[order], labels[order]
+    x = (x - x[:end].mean(0)) / (x[:end].std(0, correction=0) + 1e-8)
+    return (x[:end], y[:end]), (x[end:], y[end:])
+""",
         "in NumPy": _split_through_numpy,
         "lists of pairs": lambda features, labels, held_out, generator: [
             list(part) for part in _split_through_numpy(features, labels, held_out, generator)
@@ -611,6 +628,17 @@ RIGHT = {
 
 WRONG = {
     "epoch_batches": {
+        "the seed of the generator": """
+def epoch_batches(n, batch_size, drop_last, generator):
+    torch.manual_seed(generator.initial_seed())
+    return _epoch_batches(n, batch_size, drop_last, torch.default_generator)
+""",
+        "chunk": """
+def epoch_batches(n, batch_size, drop_last, generator):
+    order = torch.randperm(n, generator=generator)
+    runs = order.chunk(-(-n // batch_size)) if n else []
+    return [run for run in runs if len(run) == batch_size or not drop_last]
+""",
         "lists of numbers": lambda n, batch_size, drop_last, generator: [
             batch.tolist() for batch in _popped(n, batch_size, drop_last, generator)
         ],
@@ -623,6 +651,10 @@ WRONG = {
         ),
     },
     "number_words": {
+        "casefold": """
+def number_words(sentences, min_count):
+    return _number_words([sentence.casefold() for sentence in sentences], min_count)
+""",
         "most_common": lambda sentences, min_count: {
             word: i
             for i, (word, count) in enumerate(Counter(" ".join(sentences).lower().split()).most_common(), 2)
@@ -653,6 +685,15 @@ WRONG = {
         ),
     },
     "split_indices": {
+        "changes the fractions": """
+def split_indices(n, fractions, generator):
+    fractions[-1] = 1 - sum(fractions[:-1])
+    return _split_indices(n, fractions, generator)
+""",
+        "the largest part first": """
+def split_indices(n, fractions, generator):
+    return _split_indices(n, sorted(fractions, reverse=True), generator)
+""",
         "random_split": lambda n, fractions, generator: [
             torch.tensor(part.indices) for part in random_split(range(n), fractions, generator)
         ],
@@ -678,6 +719,14 @@ WRONG = {
         ),
     },
     "channel_stats": {
+        "arrays of all images": """
+def channel_stats(dataset, batch_size=256):
+    import numpy as np
+
+    images = np.stack([dataset[i][0].numpy() for i in range(len(dataset))])
+    dtype, images = torch.from_numpy(images).dtype, images.astype(np.float64)
+    return torch.from_numpy(images.mean((0, 2, 3))).to(dtype), torch.from_numpy(images.std((0, 2, 3))).to(dtype)
+""",
         "one long tensor": _keeps_the_batches,
         "a list of batches": _lists_the_batches,
         "means of means": lambda dataset, batch_size=256: (
@@ -689,12 +738,29 @@ WRONG = {
         ),
     },
     "ShardedLines": {
+        "leaves out empty lines": """
+class ShardedLines(_ShardedLines):
+    def __iter__(self):
+        return (line for line in super().__iter__() if line)
+""",
+        "strips": """
+class ShardedLines(_ShardedLines):
+    def __iter__(self):
+        return (line.strip() for line in super().__iter__())
+""",
         "no IterableDataset": NotIterableDataset,
         "shared by a hash": Hashed,
         "the rest to the last worker": RestToTheLast,
         "backwards": Backwards,
     },
     "tokenize_reviews": {
+        "cut off at 100 words": """
+def tokenize_reviews(dataset, vocabulary):
+    def ids(batch):
+        return {"input_ids": [[vocabulary.get(w, 1) for w in t.lower().split()[:100]] for t in batch["text"]]}
+
+    return dataset.map(ids, batched=True)
+""",
         "add_column": _added_without_map,
         "with_format": lambda dataset, vocabulary: _mapped_to_arrays(dataset, vocabulary).with_format("torch"),
         "set_format": _mapped_and_set_to_torch,
@@ -704,6 +770,11 @@ WRONG = {
         ),
     },
     "standardised_split": {
+        "the seed of the generator": """
+def standardised_split(features, labels, held_out, generator):
+    anew = torch.Generator().manual_seed(generator.initial_seed())
+    return _standardised_split(features, labels, held_out, anew)
+""",
         "shuffled before": lambda features, labels, held_out, generator: _split_through_numpy(
             features.flip(0), labels.flip(0), held_out, generator
         ),
@@ -712,6 +783,13 @@ WRONG = {
         ),
     },
     "Loader": {
+        "a generator of the same seed": """
+class Loader(_Loader):
+    def __init__(self, dataset, batch_size, shuffle=False, drop_last=False, collate_fn=default_collate, generator=None):
+        if generator is not None:
+            generator = torch.Generator().manual_seed(generator.initial_seed())
+        super().__init__(dataset, batch_size, shuffle, drop_last, collate_fn, generator)
+""",
         "torch's own": TorchLoader,
         "torch's own inside": TorchInside,
         "a subclass of torch's own": TorchSubclass,

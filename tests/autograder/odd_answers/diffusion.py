@@ -1,11 +1,13 @@
 """Odd answers to chapter 10, right and wrong."""
 
+import copy
 import math
 import tempfile
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, ImagePipelineOutput
+from diffusers.schedulers import scheduling_ddpm
 from diffusers.utils.torch_utils import randn_tensor
 
 
@@ -69,6 +71,15 @@ def _ddpm_by_the_library(x_t, eps, t, betas, noise):
         drawn = randn_tensor(x_t.shape, generator=torch.Generator(), dtype=x_t.dtype)
         mean = mean + scheduler._get_variance(t) ** 0.5 * (noise - drawn)
     return mean
+
+
+def _ddpm_by_the_library_alone(x_t, eps, t, betas, noise):
+    scheduler = DDPMScheduler(len(betas), trained_betas=betas.tolist(), clip_sample=False)  # it holds them in float32
+    was, scheduling_ddpm.randn_tensor = scheduling_ddpm.randn_tensor, lambda *shape, **settings: noise
+    try:
+        return scheduler.step(eps, t, x_t).prev_sample
+    finally:
+        scheduling_ddpm.randn_tensor = was
 
 
 def _ddim_with_a_shifted_list(x_t, eps, t, t_prev, alphas_cumprod):
@@ -143,6 +154,24 @@ class _OneCall(DiffusionPipeline):
         return ImagePipelineOutput(images=x.mul(0.5).add(0.5).clamp(0, 1))
 
 
+class _KeepsTheFirstPictures(_OneCall):
+    """The first call's pictures serve for all later ones of the same object."""
+
+    def __call__(self, labels, **settings):
+        if not hasattr(self, "made"):
+            self.made = super().__call__(labels, **settings)
+        return self.made
+
+
+class _KeepsNoLabel(_OneCall):
+    """The first call decides how many there are."""
+
+    def __call__(self, labels, num_inference_steps, guidance_scale, generator):
+        if not hasattr(self, "no_label"):
+            self.no_label = torch.full_like(labels, 10)
+        return super().__call__(labels[: len(self.no_label)], num_inference_steps, guidance_scale, generator)
+
+
 class _KeepsLabels(_OneCall):
     """The labels of the first call serve for all: state that saving forgets."""
 
@@ -163,11 +192,21 @@ def _with_scheduler_from_a_folder(pipeline, scheduler_class):
     return type(pipeline)(**{**pipeline.components, "scheduler": scheduler})
 
 
+def _with_scheduler_of_a_copy(pipeline, scheduler_class):
+    new = copy.copy(pipeline)
+    new.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
+    return new
+
+
 def _loss_by_key(unet, x0, labels, t, noise, drop, alphas_cumprod):
     kept = alphas_cumprod[t].view(-1, 1, 1, 1)
     seen = torch.where(drop, torch.tensor(10), labels)
     predicted = unet(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, t, class_labels=seen)["sample"]
     return (predicted - noise).square().sum() / noise.numel()
+
+
+def _loss_with_the_last_index(unet, x0, labels, t, noise, drop, alphas_cumprod):
+    return _loss_by_hand(unet, x0, labels.masked_fill(drop, -1), t, noise, torch.zeros_like(drop), alphas_cumprod)
 
 
 def _loss_in_two_parts(unet, x0, labels, t, noise, drop, alphas_cumprod, of_means=False):
@@ -289,6 +328,7 @@ RIGHT = {
         "in numbers": _ddpm_in_numbers,
         "the short formula": _ddpm_by_the_short_formula,
         "the library's": _ddpm_by_the_library,
+        "the library's alone": _ddpm_by_the_library_alone,
     },
     "ddim_step": {"a shifted list": _ddim_with_a_shifted_list},
     "denoising_loss": {"by hand": _loss_by_hand, "by key": _loss_by_key, "in two parts": _loss_in_two_parts},
@@ -298,6 +338,7 @@ RIGHT = {
         "by names": _sample_by_names,
     },
     "with_scheduler": {
+        "a shallow copy": _with_scheduler_of_a_copy,
         "by its __class__": _with_scheduler_by_its_class,
         "from_pipe": lambda pipeline, scheduler_class: type(pipeline).from_pipe(
             pipeline, scheduler=scheduler_class.from_config(pipeline.scheduler.config)
@@ -335,9 +376,10 @@ WRONG = {
         "zeros": lambda steps, s=0.008: torch.zeros(steps),
     },
     "ddpm_step": {
+        "float32 whatever x is": lambda *arguments: _ddpm_in_numbers(*arguments).float(),
         "noise at the last step": lambda x_t, eps, t, betas, noise: _ddpm_by_the_short_formula(
             x_t, eps, max(t, 1) % len(betas), betas, noise
-        )
+        ),
     },
     "ddim_step": {
         "never clean": lambda x_t, eps, t, t_prev, alphas_cumprod: _ddim_with_a_shifted_list(
@@ -350,6 +392,7 @@ WRONG = {
         "a mean of two means": lambda *arguments: _loss_in_two_parts(*arguments, of_means=True),
         "gradients cleared": _loss_that_clears_gradients,
         "eval mode": lambda unet, *rest: _loss_by_hand(unet.eval(), *rest),
+        "−1 for no label": _loss_with_the_last_index,
     },
     "sample": {
         "noise": lambda unet, scheduler, shape, steps, generator: torch.rand(shape, generator=generator),
@@ -359,5 +402,9 @@ WRONG = {
         "gradients off for ever": _denoise_without_gradients_for_ever,
         "one step": lambda unet, x, alphas_cumprod, steps: _denoise_by_ddim_step(unet, x, alphas_cumprod, 1),
     },
-    "FashionPipeline": {"keeps the first labels": _KeepsLabels},
+    "FashionPipeline": {
+        "keeps the first labels": _KeepsLabels,
+        "keeps the first pictures": _KeepsTheFirstPictures,
+        "keeps the first number of pictures": _KeepsNoLabel,
+    },
 }

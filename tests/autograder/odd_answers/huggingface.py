@@ -219,6 +219,16 @@ def _loaded_by_the_report(model, state):
     return {"missing": missing, "unexpected": sorted(report.unexpected_keys), "mismatched": mismatched}
 
 
+def _popped(model, state):
+    own = model.state_dict()
+    mismatched = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    for name in mismatched:
+        state.pop(name)
+    report = model.load_state_dict(state, strict=False)
+    missing = sorted(set(report.missing_keys) - set(mismatched))
+    return {"missing": missing, "unexpected": sorted(report.unexpected_keys), "mismatched": mismatched}
+
+
 def _by_the_models_loss(model, tokenizer, text):
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     with torch.no_grad():
@@ -499,6 +509,18 @@ def _stops_before_it_appends(model, tokenizer, prompt, max_new_tokens):
     return tokenizer.decode(ids, skip_special_tokens=True)
 
 
+def _with_embeddings(model, tokenizer, prompt, max_new_tokens):
+    ids = read = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    past = None
+    for _ in range(max_new_tokens):
+        outputs = model(inputs_embeds=model.get_input_embeddings()(read), past_key_values=past, use_cache=True)
+        past, read = outputs.past_key_values, outputs.logits[:, -1:].argmax(-1)
+        ids = torch.cat([ids, read], 1)
+        if read.item() == tokenizer.eos_token_id:
+            break
+    return tokenizer.decode(ids[0], skip_special_tokens=True)
+
+
 class _NoBias(_LossLast):
     def __init__(self, encoder, num_labels):
         super().__init__(encoder, num_labels)
@@ -519,6 +541,11 @@ class _OneLogitMore(_LossLast):
 class _CopiedEncoder(_LossLast):
     def __init__(self, encoder, num_labels):
         super().__init__(copy.deepcopy(encoder), num_labels)
+
+
+class _FrozenEncoder(_LossLast):
+    def __init__(self, encoder, num_labels):
+        super().__init__(encoder.requires_grad_(False), num_labels)
 
 
 class _DetachedLogits(_LossLast):
@@ -559,7 +586,13 @@ RIGHT = {
         "torch format": _as_torch,
         "without truncation": _mapped_without_truncation,
     },
-    "compute_metrics": {"scikit-learn": _by_scikit_learn, "precision and recall": _by_precision_and_recall},
+    "compute_metrics": {
+        "scikit-learn": _by_scikit_learn,
+        "precision and recall": _by_precision_and_recall,
+        "whole 0 and 1": lambda eval_prediction: {
+            name: int(value) if value in (0, 1) else value for name, value in _by_scikit_learn(eval_prediction).items()
+        },
+    },
     "classify": {
         "one at a time": _one_text_at_a_time,
         "sorted and back": _sorted_by_length_and_back,
@@ -582,6 +615,7 @@ RIGHT = {
         "one call more": _one_call_more,
         "the model's config": _with_ends(lambda model: [model.config.eos_token_id]),
         "the tokenizer's end": _stops_before_it_appends,
+        "embeddings given": _with_embeddings,
     },
 }
 
@@ -641,6 +675,7 @@ WRONG = {
         },
     },
     "classify": {
+        "equal texts once": lambda model, tokenizer, texts: _all_in_one(model, tokenizer, list(dict.fromkeys(texts))),
         "longest first": lambda model, tokenizer, texts: _all_in_one(
             model, tokenizer, sorted(texts, key=len, reverse=True)
         ),
@@ -648,6 +683,7 @@ WRONG = {
     "load_matching": {
         "the first tensor alone": lambda model, state: _loaded_by_the_report(model, dict(list(state.items())[:1])),
         "parameters and buffers": _by_parameters_and_buffers,
+        "what does not fit is popped": _popped,
         "tuples": lambda model, state: {name: tuple(n) for name, n in _copied_one_by_one(model, state).items()},
     },
     "perplexity": {
@@ -667,6 +703,7 @@ WRONG = {
         "a head of several parts": _SequentialHead,
         "one logit more": _OneLogitMore,
         "a copy of the encoder": _CopiedEncoder,
+        "a frozen encoder": _FrozenEncoder,
         "detached logits": _DetachedLogits,
     },
     "generate": {
@@ -675,5 +712,15 @@ WRONG = {
         ),
         "zero is none": _with_ends(_zero_is_none),
         "no end": _with_ends(lambda model: []),
+        "the class's generate": lambda model, tokenizer, prompt, max_new_tokens: tokenizer.decode(
+            type(model).generate(
+                model,
+                **tokenizer(prompt, return_tensors="pt", return_token_type_ids=False),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=0,
+            )[0],
+            skip_special_tokens=True,
+        ),
     },
 }

@@ -1004,6 +1004,18 @@ WRONG = {
         "ignores the stride": lambda size, kernel, stride=1, padding=0: size + 2 * padding - kernel + 1,
     },
     "count_parameters": {
+        "remembers what it has counted": """
+def count_parameters(module, trainable_only=False, seen=set()):
+    new = [p for p in module.parameters() if p not in seen]
+    seen.update(new)
+    return sum(p.numel() for p in new if p.requires_grad or not trainable_only)
+""",
+        "freezes the module": """
+def count_parameters(module, trainable_only=False):
+    number = _count_parameters(module, trainable_only)
+    module.requires_grad_(False)
+    return number
+""",
         "weights only": lambda module, trainable_only=False: sum(
             p.numel()
             for n, p in module.named_parameters()
@@ -1081,6 +1093,12 @@ WRONG = {
         "equal ones once": save_equal_once,
     },
     "load_safely": {
+        "wants all buffers": """
+def load_safely(model, path):
+    if {name for name, _ in model.named_buffers()} - load_file(path).keys():
+        raise KeyError("buffers")
+    _load_safely(model, path)
+""",
         "broadcasts": load_copies,
         "counts elements": load_counts,
         "guesses ties": load_guesses_ties,

@@ -116,6 +116,27 @@ def _state_by_modules(model):
     }
 
 
+_STATE_BY_CLASS = """
+def adapter_state(model):
+    layers = {path: module for path, module in model.named_modules() if type(module) is LoRALinear}
+    return {f"{path}.{n}": getattr(module, n).detach().clone() for path, module in layers.items() for n in ("A", "B")}
+"""
+
+
+def _state_that_freezes(model):
+    state = _state_by_splitting(model)
+    for name in state:
+        model.get_parameter(name).requires_grad_(False)
+    return state
+
+
+def _state_moved_out(model):
+    state = _state_by_splitting(model)
+    for name in state:
+        model.get_parameter(name).data.zero_()
+    return state
+
+
 class _AdapterError(ValueError):
     pass
 
@@ -155,6 +176,14 @@ def _load_and_refuse_on_the_way(model, state):
 
 def _adapter_of(model):
     return {name: p.data for name, p in model.named_parameters() if name.rpartition(".")[2] in ("A", "B")}
+
+
+@torch.no_grad()
+def _load_by_get_parameter(model, state):
+    if missing := _adapter_of(model).keys() - state.keys():
+        raise ValueError(f"missing: {missing}")
+    for name, tensor in state.items():
+        model.get_parameter(name).copy_(tensor)  # raises an AttributeError where there is none
 
 
 def _load_the_tensors(model, state):
@@ -438,6 +467,7 @@ RIGHT = {
         },
         "by the last part of the name": _state_by_splitting,
         "module by module": _state_by_modules,
+        "by the exact class": _STATE_BY_CLASS,
     },
     "load_adapter": {
         "another name": _load_other_error(ValueError, ["0.A"]),
@@ -447,6 +477,7 @@ RIGHT = {
         "one by one, with the known names in the message": _load_one_by_one,
         "load_state_dict, then the names": _load_then_look,
         "refuses on the way": _load_and_refuse_on_the_way,
+        "by get_parameter": _load_by_get_parameter,
         "takes the tensors": _load_the_tensors,
         "new parameters": _load_new_parameters,
         "returns the model": lambda model, state: (_load_one_by_one(model, state), model)[1],
@@ -530,6 +561,8 @@ WRONG = {
         },
         "float32": lambda model: {n: t.float() for n, t in _state_by_splitting(model).items()},
         "in eval mode": lambda model: _state_by_splitting(model.eval()),
+        "frozen": _state_that_freezes,
+        "moved out": _state_moved_out,
     },
     "load_adapter": {
         "strict": lambda model, state: model.load_state_dict(state),

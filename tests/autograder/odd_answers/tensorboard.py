@@ -105,6 +105,19 @@ def _best_with_files_below(logdir, tag, mode="max"):
     return better(found, key=lambda name: better(found[name]))
 
 
+def _read_file_by_file(logdir):
+    """The files in the order of their numbers, where each value takes the place of those before it."""
+    found = defaultdict(dict)
+    for file in sorted(Path(logdir).glob("*tfevents*"), key=lambda path: int(path.name.split(".")[3])):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found[tag].update({e.step: e.value for e in events.Scalars(tag)})
+    return {
+        tag: (torch.tensor(sorted(v)), torch.tensor([v[s] for s in sorted(v)], dtype=torch.float64))
+        for tag, v in found.items()
+    }
+
+
 def _read_a_part(logdir):
     events = EventAccumulator(str(logdir), size_guidance={"scalars": 500}).Reload()
     curves = {}
@@ -199,6 +212,15 @@ def _norm_of_norms(writer, model, step):
     writer.add_scalar(scalar_value=total, tag="grad_norm", global_step=torch.tensor(step))
     for name in reversed(list(gradients)):
         writer.add_histogram(tag="gradients/" + name, values=gradients[name].numpy(), global_step=step, bins="auto")
+
+
+def _norm_in_float64(writer, model, step):
+    gradients = {n: p.grad.double().numpy() for n, p in model.named_parameters() if p.grad is not None}
+    for name, gradient in gradients.items():
+        writer.add_histogram(f"gradients/{name}", gradient, step)
+    norm = float(np.linalg.norm(np.concatenate([g.ravel() for g in gradients.values()])))
+    writer.add_scalar("grad_norm", norm, step)
+    return norm
 
 
 def _norm_by_clipping(writer, model, step):
@@ -370,6 +392,11 @@ def _train_counting_seen(model, batches, validation, optimizer, writer, epochs):
         writer.flush()
 
 
+def _train_and_return(model, batches, validation, optimizer, writer, epochs):
+    _train_counting_seen(model, batches, validation, optimizer, writer, epochs)
+    return model
+
+
 def _train_that_forgets_zero_grad(model, batches, validation, optimizer, writer, epochs):
     step = 0
     for _ in range(epochs):
@@ -508,6 +535,7 @@ RIGHT = {
         "keywords and another order": _norm_of_norms,
         "clip_grad_norm_ to infinity": _norm_by_clipping,
         "the norm of stacked norms": _norm_of_stack,
+        "float64, and returns the norm": _norm_in_float64,
     },
     "smooth": {"closed form": _closed_form, "a list": _smooth_list},
     "read_scalars": {
@@ -530,13 +558,28 @@ RIGHT = {
         "with a graph, labels as given": _embed_with_graph,
         "clone, a list of tensors": _embed_with_clone,
     },
-    "train_and_log": {"steps computed, another way to eval": _train_counting_seen},
+    "train_and_log": {
+        "steps computed, another way to eval": _train_counting_seen,
+        "returns the model": _train_and_return,
+    },
     "ThrottledWriter": {"a Counter, keywords": _ThrottledWithCounter},
     "read_records": {"a stream": _records_by_slices},
 }
 
 WRONG = {
     "run_name": {
+        "five digits": lambda hparams: (
+            ",".join(
+                f"{k}={v:.5g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())
+            ).replace("/", "-")
+            or "default"
+        ),
+        "ten digits": lambda hparams: (
+            ",".join(
+                f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())
+            ).replace("/", "-")
+            or "default"
+        ),
         "four digits": lambda hparams: ",".join(
             f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in sorted(hparams.items())
         ).upper(),
@@ -589,6 +632,7 @@ WRONG = {
             k: v for d in [Path(logdir), *Path(logdir).rglob("*/")] for k, v in _read_by_hand(d).items()
         },
         "a part of a long curve": _read_a_part,
+        "file by file": _read_file_by_file,
         "int32": lambda logdir: {k: (s.int(), v) for k, (s, v) in _read_by_hand(logdir).items()},
         "lists": lambda logdir: {k: (s.tolist(), v.tolist()) for k, (s, v) in _read_by_hand(logdir).items()},
     },
@@ -597,6 +641,7 @@ WRONG = {
             str(Path(logdir) / name) if (name := _best_with_numpy(logdir, tag, mode)) else None
         ),
         "rounded": _best_rounded,
+        "min by default": lambda logdir, tag, mode="min": _best_by_key(logdir, tag, mode),
         "files below the runs": _best_with_files_below,
     },
     "seed_band": {

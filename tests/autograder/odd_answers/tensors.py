@@ -248,6 +248,7 @@ RIGHT = {
         "NumPy": lambda x, W, y: torch.from_numpy(np.einsum("bi,kij,bj->bk", x.numpy(), W.numpy(), y.numpy())),
     },
     "attention_scores": {
+        "a tensor's root": lambda q, k: q @ k.mT / torch.sqrt(torch.tensor(q.shape[-1])),
         "each half scaled": lambda q, k: q / q.shape[-1] ** 0.25 @ (k / k.shape[-1] ** 0.25).mT,
         "products and sums": lambda q, k: (q[:, :, :, None] * k[:, :, None]).sum(-1) * q.shape[-1] ** -0.5,
         "float64": lambda q, k: (q.double() @ k.double().mT / q.shape[-1] ** 0.5).type_as(q),
@@ -441,7 +442,7 @@ WRONG = {
         "features in a loop": lambda q, k: (
             sum(q[..., i, None] * k[..., None, :, i] for i in range(q.shape[-1])) / q.shape[-1] ** 0.5
         ),
-        "a rounded root": lambda q, k: q @ k.mT / round(q.shape[-1] ** 0.5, 4),
+        "a rounded root": lambda q, k: q @ k.mT / round(q.shape[-1] ** 0.5, 2),
         "masked where square": lambda q, k: (
             ((q @ k.mT).tril() if 3 != q.shape[2] == k.shape[2] else q @ k.mT) / q.shape[-1] ** 0.5
         ),

@@ -2,6 +2,23 @@
 
 RIGHT = {
     "bce_with_logits": {
+        "a graph for the logits alone": """
+class Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, t):
+        ctx.save_for_backward(z, t)
+        return (F.softplus(z) - t * z).mean()
+    @staticmethod
+    def backward(ctx, gradient):
+        z, t = ctx.saved_tensors
+        return gradient * (z.sigmoid() - t) / len(z), None
+def bce_with_logits(logits, targets):
+    return Loss.apply(logits, targets)
+""",
+        "detached targets": """
+def bce_with_logits(logits, targets):
+    return (F.softplus(logits) - targets.detach() * logits).mean()
+""",
         "softplus": "def bce_with_logits(logits, targets):\n    return (F.softplus(logits) - targets * logits).mean()",
         "two softplus": """
 def bce_with_logits(logits, targets):
@@ -226,6 +243,18 @@ def evaluate(model, loader, loss_fn):
 """,
     },
     "train_accumulated": {
+        "inputs by name": """
+def train_accumulated(model, batches, loss_fn, optimizer):
+    n = sum(len(y) for _, y in batches)
+    optimizer.zero_grad()
+    total = 0.0
+    for x, y in batches:
+        loss = loss_fn(model(input=x), y) * len(y) / n
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
+""",
         "sets train mode": """
 def train_accumulated(model, batches, loss_fn, optimizer):
     model.train()
@@ -356,6 +385,22 @@ def mend_training(model, loader, epochs, lr):
 """,
     },
     "fit_best": {
+        "lists for pairs": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    best, bad, history, state = math.inf, 0, [], copy.deepcopy(model.state_dict())
+    for _ in range(epochs):
+        train_loss = train_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, _ = evaluate(model, val_loader, loss_fn)
+        history.append([train_loss, val_loss])
+        if val_loss < best:
+            best, bad, state = val_loss, 0, copy.deepcopy(model.state_dict())
+        else:
+            bad += 1
+            if bad >= patience:
+                break
+    model.load_state_dict(state)
+    return history
+""",
         "clones, written out": """
 def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
     best, state, bad, history = float("inf"), {k: v.clone() for k, v in model.state_dict().items()}, 0, []
@@ -381,6 +426,10 @@ def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patien
 
 WRONG = {
     "bce_with_logits": {
+        "for many labels": """
+def bce_with_logits(logits, targets):
+    return F.multilabel_soft_margin_loss(logits, targets)
+""",
         "a sum": """
 def bce_with_logits(logits, targets):
     return (F.softplus(logits) - targets * logits).sum()
@@ -400,6 +449,13 @@ def bce_with_logits(logits, targets):
 """,
     },
     "EarlyStopping": {
+        "the first infinity is better": """
+class EarlyStopping(_EarlyStopping):
+    def step(self, loss):
+        if loss == self.best == math.inf:
+            self.waited = -1
+        return super().step(loss)
+""",
         "equal is better": """
 class EarlyStopping(_EarlyStopping):
     def step(self, loss):
@@ -474,6 +530,14 @@ def adamw_step(w, g, m, v, t, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0
 """,
     },
     "parameter_groups": {
+        "no decay named for biases": """
+def parameter_groups(model, weight_decay):
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2]},
+    ]
+""",
         "one group": """
 def parameter_groups(model, weight_decay):
     return [{"params": [p for p in model.parameters() if p.requires_grad], "weight_decay": weight_decay}]
@@ -523,6 +587,10 @@ def warmup_cosine(step, warmup, total):
 """,
     },
     "train_epoch": {
+        "clips at 10 unasked": """
+def train_epoch(model, loader, loss_fn, optimizer, max_norm=10.0):
+    return _train_epoch(model, loader, loss_fn, optimizer, max_norm)
+""",
         "eval afterwards": """
 def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
     model.train()
@@ -553,6 +621,17 @@ def train_epoch(model, loader, loss_fn, optimizer, max_norm=None):
 """,
     },
     "evaluate": {
+        "an accuracy over batches": """
+def evaluate(model, loader, loss_fn):
+    loss, _ = _evaluate(model, loader, loss_fn)
+    was_training, shares = model.training, []
+    model.eval()
+    with torch.no_grad():
+        for x, y in loader:
+            shares.append((model(x).argmax(1) == y).float().mean().item())
+    model.train(was_training)
+    return loss, sum(shares) / len(shares)
+""",
         "always train afterwards": """
 def evaluate(model, loader, loss_fn):
     result = _evaluate(model, loader, loss_fn)
@@ -600,6 +679,13 @@ def train_accumulated(model, batches, loss_fn, optimizer):
 """,
     },
     "FastText": {
+        "each word once": """
+class FastText(_FastText):
+    def forward(self, ids):
+        present = torch.zeros(len(ids), self.embedding.num_embeddings).scatter(1, ids, 1.0)
+        present[:, self.padding_idx] = 0
+        return self.linear(present @ self.embedding.weight / present.sum(1, keepdim=True).clamp(min=1))
+""",
         "sum / lengths, with a plain embedding": """
 class FastText(nn.Module):
     def __init__(self, vocabulary_size, dim, num_classes, padding_idx=0):
@@ -636,6 +722,54 @@ class FastText(nn.Module):
 """,
     },
     "fit_best": {
+        "puts back only if stopped": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    best, bad, history, state = math.inf, 0, [], copy.deepcopy(model.state_dict())
+    for _ in range(epochs):
+        train_loss = train_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, _ = evaluate(model, val_loader, loss_fn)
+        history.append((train_loss, val_loss))
+        if val_loss < best:
+            best, bad, state = val_loss, 0, copy.deepcopy(model.state_dict())
+        else:
+            bad += 1
+            if bad >= patience:
+                model.load_state_dict(state)
+                break
+    return history
+""",
+        "a small improvement is none": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    best, bad, history, state = math.inf, 0, [], copy.deepcopy(model.state_dict())
+    for _ in range(epochs):
+        train_loss = train_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, _ = evaluate(model, val_loader, loss_fn)
+        history.append((train_loss, val_loss))
+        if val_loss < best - 1e-4:
+            best, bad, state = val_loss, 0, copy.deepcopy(model.state_dict())
+        else:
+            bad += 1
+            if bad >= patience:
+                break
+    model.load_state_dict(state)
+    return history
+""",
+        "a best loss of 100 at first": """
+def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
+    best, bad, history, state = 100.0, 0, [], copy.deepcopy(model.state_dict())
+    for _ in range(epochs):
+        train_loss = train_epoch(model, train_loader, loss_fn, optimizer)
+        val_loss, _ = evaluate(model, val_loader, loss_fn)
+        history.append((train_loss, val_loss))
+        if val_loss < best:
+            best, bad, state = val_loss, 0, copy.deepcopy(model.state_dict())
+        else:
+            bad += 1
+            if bad >= patience:
+                break
+    model.load_state_dict(state)
+    return history
+""",
         "the loss of the last epoch of all": """
 def fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience):
     history = _fit_best(model, train_loader, val_loader, loss_fn, optimizer, epochs, patience)
