@@ -37,7 +37,7 @@ book: $(READY) ## build the site into _build/html
 exercises: $(READY) ## make the students' notebooks and the answers from solutions/
 	$(BIN)/course exercises
 
-notebooks: $(READY) ## execute the chapters and solutions whose source changed
+notebooks: $(READY) ## execute the chapters and solutions whose source or spec changed
 	$(BIN)/python -m tools.notebooks
 
 benchmarks: $(READY) ## measure what the course promises about speed

@@ -81,6 +81,19 @@ def test_make_notebooks_executes_what_changed_and_only_that(small_book, capsys):
     assert nbformat.read(small_book.with_suffix(".ipynb"), as_version=4).cells[0].outputs[0].text == "4\n"
 
 
+def test_solutions_are_executed_again_where_the_spec_that_checks_them_changed(small_book, capsys):
+    spec = notebooks.ROOT / "autograder" / "specs" / "small.py"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("trials = 7\n")
+    solutions = notebooks.ROOT / "solutions" / "01_small.py"
+    solutions.parent.mkdir()
+    solutions.write_text("# %%\n'right'\n")
+    assert notebooks.main() == 0 and "executing solutions/01_small.py" in capsys.readouterr().out
+    assert notebooks.main() == 0 and capsys.readouterr().out == ""
+    spec.write_text("trials = 8\n")
+    assert notebooks.main() == 0 and capsys.readouterr().out == "executing solutions/01_small.py\n"
+
+
 def test_a_chapter_that_fails_keeps_its_notebook(small_book, capsys):
     notebooks.main()
     before = small_book.with_suffix(".ipynb").read_bytes()

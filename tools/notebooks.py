@@ -1,7 +1,7 @@
-"""Execute the notebooks whose source changed: `make notebooks`.
+"""Execute the notebooks whose source, or whose exercises' spec, changed: `make notebooks`.
 
 The `.py` files are written by hand; each `.ipynb` beside one holds its cells with the outputs of the last execution,
-and in its metadata the hash of the source it was made from.
+and in its metadata a hash of what it was made from.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def is_fresh(source: Path) -> bool:
-    """Whether the notebook beside a source was executed from just this text."""
+    """Whether the notebook beside a source was executed from just this text, and checked by just this spec."""
     notebook = source.with_suffix(".ipynb")
     return notebook.exists() and nbformat.read(notebook, as_version=4).metadata.get("source_sha256") == _hash(source)
 
@@ -56,7 +56,10 @@ def execute(source: Path) -> None:
 
 
 def _hash(source: Path) -> str:
-    return hashlib.sha256(source.read_bytes()).hexdigest()
+    """A hash of what the outputs depend on: the source and, of solutions, the spec that checks them."""
+    spec = ROOT / "autograder" / "specs" / f"{source.stem.partition('_')[2]}.py"
+    checked = source.parent == ROOT / "solutions" and spec.exists()
+    return hashlib.sha256(source.read_bytes() + (spec.read_bytes() if checked else b"")).hexdigest()
 
 
 if __name__ == "__main__":
