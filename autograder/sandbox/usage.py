@@ -3,6 +3,9 @@
 import os
 from contextlib import suppress
 
+CROWD = 8
+"""More processes than an honest attempt has, with the workers of a DataLoader."""
+
 
 def family(pid: int) -> list[int]:
     """A process and all its descendants."""
@@ -34,10 +37,10 @@ def memory(child: int, anonymous: int, limit: int) -> int:
 def waited(child: int) -> float:
     """Seconds in which a process, or the one of its descendants that had to wait longest, waited for a processor.
 
-    0 where the kernel does not count them.
+    0 where the kernel does not count them, and for a crowd: its processes wait for each other.
     """
-    longest = 0
-    for pid in family(child):
+    pids, longest = family(child), 0
+    for pid in pids if len(pids) <= CROWD else ():
         with suppress(OSError), open(f"/proc/{pid}/schedstat") as file:
             longest = max(longest, int(file.read().split()[1]))
     return longest / 1e9
