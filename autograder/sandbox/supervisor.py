@@ -92,7 +92,7 @@ class _Attempt:
             if self._watch.unconfined:
                 return self._stop("crashed", self._watch.unconfined)
             if self._watch.seconds_left <= 0:
-                self._watch.wait_for_processor(usage.waited(self._child))
+                self._watch.give_back(usage.waited(self._child))
             if self._watch.seconds_left <= 0:
                 return self._stop("timed out", self._watch.lateness())
             if time.monotonic() >= next_look:

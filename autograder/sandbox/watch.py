@@ -50,7 +50,7 @@ class Watch:
         """Until what it is doing has to end; negative when it is late."""
         return self._deadline - time.monotonic()
 
-    def wait_for_processor(self, seconds: float) -> None:
+    def give_back(self, seconds: float) -> None:
         """Give back the time in which it was ready to run, but other processes had the processors."""
         seconds = min(self._seconds + seconds, _PATIENCE * self._seconds)
         self._deadline = max(self._deadline, min(self._began + seconds, self._end))
