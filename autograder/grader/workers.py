@@ -11,6 +11,7 @@ from typing import Any
 from autograder.errors import UserError
 from autograder.exercise import Exercise
 from autograder.sandbox import Job, Outcome, Sandbox
+from autograder.sandbox.client import OPTIMIZERS
 from autograder.solutions import imports, solutions_source
 
 
@@ -84,7 +85,9 @@ class _RunHere:
 def _readiness(exercises: list[Exercise]) -> dict[str, list[str]]:
     """What the warm process of a sandbox does before the first submission: the chapters' imports, and a first try."""
     topics = dict.fromkeys(exercise.chapter for exercise in exercises)
-    statements = [statement for topic in topics for statement in imports(solutions_source(topic) or "")]
+    sources = [solutions_source(topic) or "" for topic in topics]
+    statements = [statement for source in sources for statement in imports(source)]
+    statements += [OPTIMIZERS] if any("optim" in source for source in sources) else []
     return {"preload": list(dict.fromkeys(statements)), "exercises": [exercise.name for exercise in exercises]}
 
 
