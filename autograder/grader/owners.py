@@ -2,7 +2,8 @@
 
 Which part of a path names the student is decided in this order:
 
-1. **Moodle.** Folders or files named `Full Name_123456_assignsubmission_file_…`: the student is "Full Name (123456)".
+1. **Moodle.** Folders or files named `Full Name_123456_assignsubmission_file_…`, where every notebook lies in one or
+   is one: the student is "Full Name (123456)".
 2. **Canvas.** Files named `doejane_LATE_12345_67890_01_tensors.ipynb`, each with an upload number (67890) of its own:
    the student is "doejane (12345)", or "anon (x1y2z)" where the assignment is anonymous.
 3. **nbgrader.** `submitted/student/assignment/…`: the student is the folder below `submitted`; what stands beside

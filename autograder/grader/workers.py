@@ -11,7 +11,7 @@ from typing import Any
 from autograder.errors import UserError
 from autograder.exercise import Exercise
 from autograder.sandbox import Job, Outcome, Sandbox
-from autograder.sandbox.client import OPTIMIZERS
+from autograder.sandbox.limits import OPTIMIZERS
 from autograder.solutions import imports, solutions_source
 
 

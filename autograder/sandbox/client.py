@@ -21,12 +21,9 @@ from typing import Any
 from autograder.errors import UserError
 from autograder.sandbox import confine, view
 from autograder.sandbox.cold import attempt_cold
-from autograder.sandbox.limits import Job, Limits, Outcome, Plan
+from autograder.sandbox.limits import OPTIMIZERS, Job, Limits, Outcome, Plan
 from autograder.sandbox.protocol import OUTCOME, READY, Receiver, write_all
 from autograder.sandbox.tiers import COLD, TIERS, Refused, best, examine
-
-OPTIMIZERS = "import torch._dynamo"
-"""What the first optimizer imports: two seconds, and a fifth of the memory that every fork has to map."""
 
 PRELOAD = ("import numpy", "import torch", "import torch.utils.data", "import course_utils", OPTIMIZERS)
 _DEFAULT = Limits()

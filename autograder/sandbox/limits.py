@@ -1,7 +1,10 @@
-"""What both sides of the border share: a job, its limits, its outcomes. Plain data, no behaviour."""
+"""What both sides of the border share: a job, its limits, its outcomes, the costly import. No behaviour."""
 
 import json
 from dataclasses import asdict, dataclass, field
+
+OPTIMIZERS = "import torch._dynamo"
+"""What the first optimiser imports: two seconds, and a fifth of the memory that every fork has to map."""
 
 STATES = ("finished", "undefined", "timed out", "out of memory", "crashed")
 

@@ -68,7 +68,7 @@ class Watch:
             self._begin("exercise", self._done, self._limits.exercise_seconds)
             self._answer, self._memory = None, 0
         elif kind in (ANSWER, FAILURE) and phase == "exercise" and self._answer is None:
-            self._answer = self._finished(payload) if kind == ANSWER else _failure(payload)
+            self._answer = self._answered(payload) if kind == ANSWER else _failure(payload)
         elif kind == ENDED and phase == "exercise":
             return self._ended(payload)
         elif kind == UNCONFINED and phase == "start":
@@ -80,7 +80,7 @@ class Watch:
     def _may_begin(self, cell: int, previous: int) -> bool:
         return previous < cell <= len(self._plan.cells) and self._plan.modes[cell - 1] != "nothing"
 
-    def _finished(self, evidence: bytes) -> tuple[str, str, bytes | None]:
+    def _answered(self, evidence: bytes) -> tuple[str, str, bytes | None]:
         self._bytes += len(evidence)
         if self._bytes <= self._plan.bytes_left:
             return "finished", "", evidence

@@ -22,13 +22,13 @@ from autograder.attempt import attempt
 from autograder.evidence import encode
 from autograder.exercise import PRACTICE_SEED, all_exercises
 from autograder.sandbox import confine, usage
-from autograder.sandbox.limits import Plan
+from autograder.sandbox.limits import OPTIMIZERS, Plan
 from autograder.sandbox.protocol import READY
 from autograder.sandbox.supervisor import Warm, supervise
 
 # For where nothing can be imported later: what notebooks of this course import.
 _BEFORE_CHROOT = (
-    "import torch._dynamo",
+    OPTIMIZERS,
     "import course_utils.plotting, course_utils.datasets",
     "import matplotlib.pyplot",
     "import torchvision.transforms.v2",
